@@ -1,0 +1,1 @@
+"""The clinical variables of the method: units, ranges, categories, scores, tables."""

@@ -1,0 +1,1 @@
+"""The survival networks: one architecture a file, the same four heads on each."""

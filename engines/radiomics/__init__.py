@@ -1,0 +1,1 @@
+"""Radiomic features with pyradiomics' names and values."""

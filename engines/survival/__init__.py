@@ -1,0 +1,1 @@
+"""Survival statistics: concordance, Cox, Kaplan-Meier, time-dependent ROC, calibration."""

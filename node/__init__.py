@@ -1,0 +1,1 @@
+"""The DICOM node: receive, assemble, assess, report, deliver."""

@@ -1,0 +1,1 @@
+"""Everything that speaks DICOM: listener, sender, headers, volumes, masks."""

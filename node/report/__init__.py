@@ -1,0 +1,1 @@
+"""From an assessment to the objects a radiologist reads: SEG, SR, PDF, and report.json."""

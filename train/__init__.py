@@ -1,0 +1,1 @@
+"""From an exported cohort to a released model."""
