@@ -1,0 +1,276 @@
+"""The settings of the node: read from node.toml, checked as a whole, every fault listed at once."""
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engines.configuration import find_conf
+from engines.errors import InvalidInput
+from node.errors import SettingsRefused
+
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+"""Application Entity title: 1 to 16 characters, no backslash, no control characters (PS3.5, VR AE)."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class AllowedPeer(_Section):
+    """A peer that may open associations.
+
+    Attributes:
+        ae_title: calling AE title.
+        address: IP address or network it calls from, e.g. ``10.1.2.0/24``; empty = any.
+    """
+
+    ae_title: AeTitle
+    address: str = ""
+
+    @field_validator("address")
+    @classmethod
+    def _is_network(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class ListenerSection(_Section):
+    """The storage SCP.
+
+    Attributes:
+        ae_title: our AE title, checked as the called title.
+        address: address to bind. Another than loopback needs ``allowed``.
+        port: 0 takes a free one.
+        allowed: who may call; empty = any calling title, on loopback only.
+        maximum_associations: open at once.
+        maximum_pdu_bytes: offered, and refused above.
+        pdu_timeout_seconds: silence inside a PDU that ends an association.
+        idle_timeout_seconds: silence between messages that ends an association.
+    """
+
+    ae_title: AeTitle = "MMFNODE"
+    address: str = "127.0.0.1"
+    port: Port = 11112
+    allowed: tuple[AllowedPeer, ...] = ()
+    maximum_associations: Annotated[int, Field(ge=1, le=1000)] = 20
+    maximum_pdu_bytes: Annotated[int, Field(ge=16_384, le=4_194_304)] = 262_144
+    pdu_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
+    idle_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can call."""
+        return self.address == "localhost" or ipaddress.ip_address(self.address).is_loopback
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value != "localhost":
+            ipaddress.ip_address(value)
+        return value
+
+
+class StorageSection(_Section):
+    """The data folder.
+
+    Attributes:
+        data: inbox, jobs, cases and results live here.
+        minimum_free_gib: below this the listener answers 0xA700 (out of resources).
+        keep_days: cases and inbox entries of finished jobs are removed after this; 0 keeps them.
+    """
+
+    data: Path = Path("mmf-data")
+    minimum_free_gib: Annotated[float, Field(ge=0)] = 2.0
+    keep_days: Annotated[int, Field(ge=0)] = 30
+
+
+class CompletenessSection(_Section):
+    """When a study counts as complete.
+
+    Attributes:
+        quiet_seconds: nothing of the study arrived for this long, no object in transfer.
+        settle_seconds: waited in addition while a phase or a slice is missing.
+    """
+
+    quiet_seconds: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    settle_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0
+
+
+class DestinationSection(_Section):
+    """The archive that gets the results. Empty ``host`` = results stay in the data folder.
+
+    Attributes:
+        ae_title: called AE title.
+        maximum_tries: then the job is shelved.
+        first_retry_seconds: doubled after each try, up to ``longest_retry_seconds``.
+    """
+
+    ae_title: AeTitle = "PACS"
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 104
+    maximum_tries: Annotated[int, Field(ge=1, le=1000)] = 12
+    first_retry_seconds: Annotated[float, Field(gt=0)] = 10.0
+    longest_retry_seconds: Annotated[float, Field(gt=0)] = 3600.0
+
+
+class ModelsSection(_Section):
+    """The model in service.
+
+    Attributes:
+        folder: a model folder, or a store of versions; empty = the packaged demonstration models.
+        allow_demonstration: a model trained on phantoms may score (its numbers mean nothing clinically).
+    """
+
+    folder: Path | None = None
+    allow_demonstration: bool = False
+
+
+class ClinicalSection(_Section):
+    """The clinical table.
+
+    Attributes:
+        table: CSV with the columns of the README's appendix; empty = no clinical variables.
+    """
+
+    table: Path | None = None
+
+
+class AssessmentSection(_Section):
+    """Who is assessed.
+
+    Attributes:
+        requested_by: ``clinical_row``: a risk is given only to patients with a row in the clinical table; ``any``: to
+            every study with the three phases (a research archive).
+        maximum_scan_age_weeks: a scan older than this before treatment start is flagged (method, section 1).
+        phase_rules: phases.toml to use; empty = the packaged one.
+        radiomics: extract radiomic features for every study.
+    """
+
+    requested_by: Literal["clinical_row", "any"] = "clinical_row"
+    maximum_scan_age_weeks: Annotated[float, Field(gt=0)] = 8.0
+    phase_rules: Path | None = None
+    radiomics: bool = True
+
+
+class WorkerSection(_Section):
+    """The processes that assess.
+
+    Attributes:
+        processes: worker processes.
+        threads: torch, SimpleITK and radiomics threads of each.
+        lease_seconds: a worker that says nothing for this long has lost its job.
+        maximum_tries: of an assessment that fails, before the job is shelved.
+    """
+
+    processes: Annotated[int, Field(ge=0, le=64)] = 1
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    lease_seconds: Annotated[float, Field(ge=5)] = 120.0
+    maximum_tries: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class Settings(_Section):
+    """All settings of the node; each section is a table of node.toml with the same name."""
+
+    listener: ListenerSection = ListenerSection()
+    storage: StorageSection = StorageSection()
+    completeness: CompletenessSection = CompletenessSection()
+    destination: DestinationSection = DestinationSection()
+    models: ModelsSection = ModelsSection()
+    clinical: ClinicalSection = ClinicalSection()
+    assessment: AssessmentSection = AssessmentSection()
+    worker: WorkerSection = WorkerSection()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        faults = _find_contradictions(self)
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+
+def read_settings(path: Path | None = None, *, port: int | None = None, data: Path | None = None) -> Settings:
+    """Returns the settings of ``path``, with the command line's words laid over them.
+
+    Args:
+        path: a node.toml; None looks in MMF_CONF, ./conf and the packaged defaults.
+        port: listener port from the command line.
+        data: data folder from the command line.
+
+    Raises:
+        SettingsRefused: with every fault, one a line.
+    """
+    try:
+        found = find_conf("node.toml", path)
+        content = tomllib.loads(found.read_text(encoding="utf-8"))
+    except (InvalidInput, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsRefused([f"{path or 'node.toml'}: {error}"]) from error
+    if port is not None:
+        content.setdefault("listener", {})["port"] = port
+    if data is not None:
+        content.setdefault("storage", {})["data"] = str(data)
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise SettingsRefused([f"{found}: {line}" for line in _describe(error, content)]) from error
+
+
+def _find_contradictions(settings: Settings) -> list[str]:
+    faults = []
+    listener, destination = settings.listener, settings.destination
+    if not listener.loopback and not listener.allowed:
+        faults.append(
+            f"listener.address {listener.address} can be reached from other machines but listener.allowed is empty: "
+            "add [[listener.allowed]] with ae_title and address of each peer, or bind 127.0.0.1"
+        )
+    same_host = destination.host in {listener.address, "localhost"}
+    if destination.host and same_host and destination.port == listener.port:
+        faults.append(f"destination {destination.host}:{destination.port} is this node's own listener")
+    if destination.first_retry_seconds > destination.longest_retry_seconds:
+        faults.append(
+            f"destination.first_retry_seconds {destination.first_retry_seconds:g} is longer than "
+            f"longest_retry_seconds {destination.longest_retry_seconds:g}"
+        )
+    for name, path in (
+        ("models.folder", settings.models.folder),
+        ("clinical.table", settings.clinical.table),
+        ("assessment.phase_rules", settings.assessment.phase_rules),
+    ):
+        if path is not None and not path.exists():
+            faults.append(f"{name} {path} does not exist")
+    if settings.storage.data.exists() and not settings.storage.data.is_dir():
+        faults.append(f"storage.data {settings.storage.data} is not a folder")
+    return faults
+
+
+def _describe(error: ValidationError, content: dict[str, object]) -> list[str]:
+    lines: list[str] = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown setting"
+        lines.extend(f"{place}: {line}" if place else line for line in message.splitlines())
+    lines.extend(_find_contradictions_among_valid(content, error))
+    return lines
+
+
+def _find_contradictions_among_valid(content: dict[str, object], error: ValidationError) -> list[str]:
+    """The contradictions between the sections that are valid by themselves (pydantic stops before the whole)."""
+    if any(not fault["loc"] for fault in error.errors(include_url=False)):
+        return []
+    faulty = {str(fault["loc"][0]) for fault in error.errors(include_url=False)}
+    sound = {name: value for name, value in content.items() if name not in faulty}
+    try:
+        Settings.model_validate(sound)
+    except ValidationError as rest:
+        return [
+            line
+            for fault in rest.errors(include_url=False)
+            for line in fault["msg"].removeprefix("Value error, ").splitlines()
+        ]
+    return []
