@@ -40,6 +40,14 @@ class ReasonCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotAssessable:
+    """Why there is no risk: a value that any stage may give instead of its result."""
+
+    code: ReasonCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseEntry:
     """One acquisition and what became of it."""
 
