@@ -1,0 +1,1 @@
+"""Synthetic patients: an abdomen with known truth, and cohorts with known hazards. Never a real patient."""
