@@ -6,6 +6,9 @@ from pathlib import Path
 
 from engines.phase import Phase
 
+PRODUCT_NAME = "mmf-node"
+"""Manufacturer's Model Name in the Contributing Equipment of every object this product makes; read back to know our own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patient:
@@ -27,10 +30,14 @@ class Instance:
         position_mm: Image Position (Patient), (x, y, z) LPS, mm.
         orientation: Image Orientation (Patient), row then column cosines.
         pixel_spacing_mm: (row spacing, column spacing), mm.
+        frame_number: 0 for a single-frame image or a whole object; 1, 2, ... for one frame of a multi-frame CT.
+        contrast_bolus_agent_phase: (0018,9344), which only multi-frame CT carries ("" elsewhere); PS3.3 C.7.6.16.2.12.
+        irradiation_event_uid: (0008,3010): reconstructions of one pass share it; "" when absent.
+        rescale_type: (0028,1054), e.g. ``HU``; spectral maps name other units here.
         acquired_at: Acquisition DateTime, or Acquisition Date + Time, without time zone (scanner's clock).
         content_at: Content Date + Time.
         bolus_start_at: Contrast/Bolus Start Time (0018,1042) on the acquisition's date.
-        ours: carries this product's Contributing Equipment or UID root: a result of ours that came back.
+        ours: carries this product's Contributing Equipment: a result of ours that came back.
     """
 
     path: Path
@@ -50,7 +57,7 @@ class Instance:
     protocol_name: str = ""
     performed_procedure_step_description: str = ""
     contrast_bolus_agent: str = ""
-    acquisition_contrast: str = ""
+    contrast_bolus_agent_phase: str = ""
     convolution_kernel: tuple[str, ...] = ()
     manufacturer: str = ""
     manufacturer_model_name: str = ""
@@ -66,6 +73,9 @@ class Instance:
     rows: int = 0
     columns: int = 0
     number_of_frames: int = 1
+    frame_number: int = 0
+    irradiation_event_uid: str = ""
+    rescale_type: str = ""
     burned_in_annotation: str = ""
     acquired_at: datetime | None = None
     content_at: datetime | None = None
