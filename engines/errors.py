@@ -31,3 +31,19 @@ class ModelRefused(MmfError):
 
 class CaseRefused(MmfError):
     """A case folder is damaged, incomplete or of another schema version. Restore it or assess the study again."""
+
+
+class SurvivalRefused(MmfError):
+    """A survival statistic cannot be computed from these outcomes. Bring more events, or leave the statistic out."""
+
+
+class VariableSeparates(SurvivalRefused):
+    """A variable orders the events without exception, so its hazard ratio is infinite. Fit with a ridge, or leave it out.
+
+    Attributes:
+        variables: names of the variables whose coefficients grow without bound.
+    """
+
+    def __init__(self, message: str, variables: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.variables = variables

@@ -1,0 +1,445 @@
+"""Cox proportional hazards: fit with Efron or Breslow ties, predict survival with an interval, compare nested fits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, special
+
+from engines.errors import InvalidInput, SurvivalRefused, VariableSeparates
+from engines.survival.outcome import BoolArray, FloatArray, IntArray, Outcome
+
+MAX_ITERATIONS = 60
+"""Newton steps; a regular fit takes 4 to 8, a separating variable about one per unit of its growing coefficient."""
+
+_CONVERGED_DECREMENT = 1e-13
+"""Half the squared Newton step in the metric of the information: the gain in log-likelihood that is still possible."""
+
+_SEPARATING_STEP = 1e-3
+"""At convergence a regular coefficient moves by less than 1e-6 standard deviations of its variable."""
+
+_MAX_HALVINGS = 40
+
+_ROUNDING = 1e-12
+"""Relative rounding of a log-likelihood; a step that loses no more than this is no loss."""
+
+_DEPENDENT = 1e-9
+"""Share of a standardised column that must be its own, relative to the largest, to count as independent."""
+
+
+class Ties(StrEnum):
+    """How events at the same time are treated."""
+
+    EFRON = "efron"
+    BRESLOW = "breslow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Baseline:
+    """Cumulative hazard of a patient whose variables equal ``CoxFit.means``, with the parts of its variance.
+
+    Attributes:
+        time: (m,) distinct event times, ascending.
+        cumulative_hazard: (m,) just after each time.
+        variance: (m,) part of its variance that comes from the events, coefficients held fixed.
+        mean_hazard: (m, p) integral of the risk set's weighted mean (less ``means``) over the cumulative hazard.
+        last_time: end of follow-up; nothing is said beyond it.
+    """
+
+    time: FloatArray
+    cumulative_hazard: FloatArray
+    variance: FloatArray
+    mean_hazard: FloatArray
+    last_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CoxFit:
+    """A fitted Cox model.
+
+    Attributes:
+        names: p variables, in the order of the columns.
+        coefficients: (p,) log hazard ratios per unit.
+        covariance: (p, p) inverse of the (penalised) information.
+        means: (p,) means of the training rows; ``log_hazard`` is 0 there.
+        ties: treatment of tied events.
+        ridge: penalty ridge / 2 * sum(variance_j * coefficient_j^2); 0 = none.
+        log_likelihood: partial log-likelihood at the coefficients, without the penalty.
+        null_log_likelihood: at coefficients 0.
+        effective_degrees: trace of information times covariance; p without a ridge.
+        iterations: Newton steps taken.
+        n: patients.
+        events: events.
+        baseline: cumulative hazard at the means.
+    """
+
+    names: tuple[str, ...]
+    coefficients: FloatArray
+    covariance: FloatArray
+    means: FloatArray
+    ties: Ties
+    ridge: float
+    log_likelihood: float
+    null_log_likelihood: float
+    effective_degrees: float
+    iterations: int
+    n: int
+    events: int
+    baseline: Baseline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HazardRatio:
+    """One variable's hazard ratio with its Wald interval and two-sided p."""
+
+    name: str
+    hazard_ratio: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SurvivalPrediction:
+    """Survival of n patients at k times; NaN beyond the end of follow-up.
+
+    Attributes:
+        survival: (n, k) probability of no event up to the time.
+        low: (n, k) lower bound of the confidence interval of the model's average for such variables.
+        high: (n, k) upper bound.
+        standard_error: (n, k) of the cumulative hazard (= of log survival).
+    """
+
+    survival: FloatArray
+    low: FloatArray
+    high: FloatArray
+    standard_error: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelihoodRatio:
+    """Likelihood ratio test of two nested fits."""
+
+    statistic: float
+    degrees: float
+    p_value: float
+
+
+def fit_cox(
+    variables: npt.ArrayLike,
+    outcome: Outcome,
+    names: Sequence[str] | None = None,
+    *,
+    ties: Ties = Ties.EFRON,
+    ridge: float = 0.0,
+) -> CoxFit:
+    """Returns the Cox model of the outcome on the variables, by Newton's method with step halving.
+
+    Args:
+        variables: (n, p) or (n,) finite numbers; a row without all values must be left out or imputed by the caller.
+        outcome: follow-up of the same n patients.
+        names: of the p columns, for messages and tables; default x0, x1 ...
+        ties: Efron (default) or Breslow.
+        ridge: weight >= 0 of the penalty ridge / 2 * sum(variance_j * coefficient_j^2), R's
+            ``ridge(..., theta=ridge, scale=TRUE)``: variables of different units are shrunk alike.
+
+    Raises:
+        InvalidInput: shapes, missing values, a constant variable, or dependent variables without a ridge.
+        SurvivalRefused: every patient is censored.
+        VariableSeparates: a coefficient is infinite and there is no ridge.
+
+    Source: Cox 1972; Efron 1977; Therneau & Grambsch 2000, chapter 3 and section 5.5 (ridge); R survival, coxph.
+    """
+    x, labels = _check_variables(variables, outcome, names)
+    if outcome.events == 0:
+        raise SurvivalRefused(f"all {outcome.n} patients are censored: a Cox model needs at least one event")
+    if not (np.isfinite(ridge) and ridge >= 0):
+        raise InvalidInput(f"ridge must be finite and >= 0, got {ridge}")
+    means = x.mean(axis=0)
+    x = x - means
+    scale = x.std(axis=0, ddof=1)
+    _refuse_dependent(x / scale, labels, ridge)
+    data = _sort_by_time(x / scale, outcome, ties)
+    beta, state, null, iterations, diverging = _maximise(data, ridge)
+    if diverging.any():
+        guilty = tuple(name for name, grows in zip(labels, diverging, strict=True) if grows)
+        raise VariableSeparates(
+            f"{', '.join(guilty)}: the hazard ratio is infinite, the variable orders the events of these"
+            f" {outcome.n} patients ({outcome.events} events) without exception; use a ridge or leave it out",
+            guilty,
+        )
+    inverse = linalg.inv(state.information + ridge * np.eye(x.shape[1]))
+    return CoxFit(
+        names=labels,
+        coefficients=beta / scale,
+        covariance=inverse / np.outer(scale, scale),
+        means=means,
+        ties=ties,
+        ridge=float(ridge),
+        log_likelihood=state.log_likelihood,
+        null_log_likelihood=null,
+        effective_degrees=float(np.sum(state.information * inverse)),
+        iterations=iterations,
+        n=outcome.n,
+        events=outcome.events,
+        baseline=_baseline(data, state, scale, outcome),
+    )
+
+
+def log_hazard(fit: CoxFit, variables: npt.ArrayLike) -> FloatArray:
+    """Returns (n,) the log hazard relative to a patient at the training means."""
+    return (_check_columns(fit, variables) - fit.means) @ fit.coefficients
+
+
+def hazard_ratios(fit: CoxFit, confidence: float = 0.95) -> tuple[HazardRatio, ...]:
+    """Returns the hazard ratio of each variable with its Wald interval and two-sided p."""
+    error = np.sqrt(np.diag(fit.covariance))
+    z = float(special.ndtri(0.5 + confidence / 2))
+    return tuple(
+        HazardRatio(
+            name=name,
+            hazard_ratio=float(np.exp(b)),
+            low=float(np.exp(b - z * e)),
+            high=float(np.exp(b + z * e)),
+            p_value=float(2 * special.ndtr(-abs(b / e))),
+        )
+        for name, b, e in zip(fit.names, fit.coefficients, error, strict=True)
+    )
+
+
+def predict_survival(
+    fit: CoxFit, variables: npt.ArrayLike, times: npt.ArrayLike, confidence: float = 0.95
+) -> SurvivalPrediction:
+    """Returns survival at the times with a log-log interval, NaN beyond the end of follow-up.
+
+    Args:
+        fit: the model.
+        variables: (n, p) or, for one patient, (p,).
+        times: (k,) in the unit of the training times, >= 0.
+        confidence: of the interval.
+
+    Raises:
+        InvalidInput: another number of columns, or values that are not finite.
+
+    Source: Tsiatis 1981; Therneau & Grambsch 2000, section 10.2; the standard error equals R's survfit.coxph.
+    """
+    centred = _check_columns(fit, variables) - fit.means
+    when = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    base = fit.baseline
+    index = np.searchsorted(base.time, when, side="right")
+    hazard = np.concatenate(([0.0], base.cumulative_hazard))[index]
+    spread = np.concatenate(([0.0], base.variance))[index]
+    mean_hazard = np.vstack((np.zeros((1, centred.shape[1])), base.mean_hazard))[index]
+    risk = np.exp(centred @ fit.coefficients)[:, None]
+    gradient = centred[:, None, :] * hazard[None, :, None] - mean_hazard[None, :, :]
+    variance = spread[None, :] + np.einsum("nkp,pq,nkq->nk", gradient, fit.covariance, gradient)
+    cumulative, error = risk * hazard, risk * np.sqrt(variance)
+    z = float(special.ndtri(0.5 + confidence / 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = np.where(cumulative > 0, z * error / cumulative, 0.0)
+    beyond = np.broadcast_to(when > base.last_time, cumulative.shape)
+    return SurvivalPrediction(
+        survival=np.where(beyond, np.nan, np.exp(-cumulative)),
+        low=np.where(beyond, np.nan, np.exp(-cumulative * np.exp(width))),
+        high=np.where(beyond, np.nan, np.exp(-cumulative * np.exp(-width))),
+        standard_error=np.where(beyond, np.nan, error),
+    )
+
+
+def compare_nested(smaller: CoxFit, larger: CoxFit) -> LikelihoodRatio:
+    """Returns the likelihood ratio test of two fits on the same patients.
+
+    Raises:
+        InvalidInput: other patients, a ridge, or a larger fit that does not hold the smaller one's variables.
+    """
+    if (smaller.n, smaller.events, smaller.ties) != (larger.n, larger.events, larger.ties):
+        raise InvalidInput("the two models were not fitted on the same patients with the same ties")
+    if smaller.ridge or larger.ridge:
+        raise InvalidInput("a likelihood ratio test needs fits without a ridge")
+    if not set(smaller.names) < set(larger.names):
+        raise InvalidInput(f"{larger.names} does not extend {smaller.names}: the models are not nested")
+    statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
+    degrees = len(larger.names) - len(smaller.names)
+    return LikelihoodRatio(
+        statistic=statistic, degrees=degrees, p_value=float(special.chdtrc(degrees, max(statistic, 0.0)))
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sorted:
+    """Rows ascending in time, and one "death row" for each event: its tie group and its Efron share k / d."""
+
+    x: FloatArray
+    event: BoolArray
+    start: IntArray  # first row of each event time's risk set
+    group: IntArray  # event time of each death row
+    share: FloatArray  # k / d of each death row; 0 for Breslow
+    last: IntArray  # number of event times up to each row
+    time: FloatArray  # distinct event times
+
+    def tied_sums(self, values: FloatArray) -> FloatArray:
+        """Sums of the events' values at each event time."""
+        total = np.zeros((self.time.size, *values.shape[1:]))
+        np.add.at(total, self.group, values[self.event])
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """The partial likelihood at one point."""
+
+    log_likelihood: float
+    gradient: FloatArray
+    information: FloatArray
+    denominator: FloatArray  # of each death row, risk scores as exp(x b - shift)
+    mean: FloatArray  # weighted mean of x in the risk set of each death row
+    shift: float
+
+
+def _check_variables(
+    variables: npt.ArrayLike, outcome: Outcome, names: Sequence[str] | None
+) -> tuple[FloatArray, tuple[str, ...]]:
+    x = np.asarray(variables, dtype=np.float64)
+    x = x[:, None] if x.ndim == 1 else x
+    if x.ndim != 2 or x.shape[0] != outcome.n or x.shape[1] == 0:
+        raise InvalidInput(
+            f"variables must have {outcome.n} rows and at least one column, got shape {x.shape}"
+        )
+    labels = tuple(names) if names is not None else tuple(f"x{column}" for column in range(x.shape[1]))
+    if len(labels) != x.shape[1]:
+        raise InvalidInput(f"{len(labels)} names for {x.shape[1]} columns")
+    missing = [labels[column] for column in np.flatnonzero(~np.isfinite(x).all(axis=0))]
+    if missing:
+        raise InvalidInput(
+            f"missing or infinite values in {', '.join(missing)}; impute or leave rows out first"
+        )
+    constant = [labels[column] for column in np.flatnonzero(x.max(axis=0) == x.min(axis=0))]
+    if constant:
+        raise InvalidInput(
+            f"{', '.join(constant)}: the same value in all {outcome.n} patients, nothing to fit"
+        )
+    return x, labels
+
+
+def _check_columns(fit: CoxFit, variables: npt.ArrayLike) -> FloatArray:
+    x = np.atleast_2d(np.asarray(variables, dtype=np.float64))
+    if x.ndim != 2 or x.shape[1] != len(fit.names):
+        raise InvalidInput(f"the model has {len(fit.names)} variables {fit.names}, got shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise InvalidInput("a variable of the Cox model is missing or infinite")
+    return x
+
+
+def _refuse_dependent(standardised: FloatArray, names: tuple[str, ...], ridge: float) -> None:
+    if ridge > 0:
+        return
+    _, triangle, order = linalg.qr(standardised, mode="economic", pivoting=True)
+    size = np.abs(np.diag(triangle))
+    dependent = [names[column] for column in order[: size.size][size < _DEPENDENT * size[0]]]
+    dependent += [names[column] for column in order[size.size :]]
+    if dependent:
+        raise InvalidInput(
+            f"{', '.join(dependent)}: a linear combination of the other variables; leave it out or use a ridge"
+        )
+
+
+def _sort_by_time(x: FloatArray, outcome: Outcome, ties: Ties) -> _Sorted:
+    order = np.argsort(outcome.time, kind="stable")
+    time, event = outcome.time[order], outcome.event[order]
+    death_times = time[event]
+    distinct, group, count = np.unique(death_times, return_inverse=True, return_counts=True)
+    rank = np.arange(death_times.size) - np.concatenate(([0], np.cumsum(count)[:-1]))[group]
+    share = rank / count[group] if ties == Ties.EFRON else np.zeros(death_times.size)
+    return _Sorted(
+        x=np.ascontiguousarray(x[order]),
+        event=event,
+        start=np.searchsorted(time, distinct, side="left"),
+        group=group,
+        share=share,
+        last=np.searchsorted(distinct, time, side="right"),
+        time=distinct,
+    )
+
+
+def _maximise(data: _Sorted, ridge: float) -> tuple[FloatArray, _State, float, int, BoolArray]:
+    """The maximum, the partial likelihood there and at 0, the steps taken, and which coefficients grow for ever."""
+    beta = np.zeros(data.x.shape[1])
+    state = _evaluate(data, beta)
+    null = state.log_likelihood
+    step = beta
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        penalised = state.information + ridge * np.eye(beta.size)
+        gradient = state.gradient - ridge * beta
+        try:
+            step = linalg.cho_solve(linalg.cho_factor(penalised), gradient)
+        except linalg.LinAlgError:
+            # Independent variables without information where the likelihood still rises: they separate.
+            return beta, state, null, iteration, np.abs(beta) >= np.abs(beta).max() / 2
+        objective = state.log_likelihood - ridge / 2 * float(beta @ beta)
+        if float(gradient @ step) / 2 <= _CONVERGED_DECREMENT * max(1.0, abs(objective)):
+            return beta, state, null, iteration, np.abs(step) > _SEPARATING_STEP
+        for _ in range(_MAX_HALVINGS):
+            trial = beta + step
+            new = _evaluate(data, trial)
+            reached = new.log_likelihood - ridge / 2 * float(trial @ trial)
+            if np.isfinite(reached) and reached >= objective - _ROUNDING * abs(objective):
+                break
+            step = step / 2
+        beta, state = trial, new
+    return beta, state, null, MAX_ITERATIONS, np.abs(step) > _SEPARATING_STEP
+
+
+def _evaluate(data: _Sorted, beta: FloatArray) -> _State:
+    eta = data.x @ beta
+    shift = float(eta.max())
+    weight = np.exp(eta - shift)
+    weighted = weight[:, None] * data.x
+    sum0 = _risk_set_sums(weight, data.start)[data.group]
+    sum1 = _risk_set_sums(weighted, data.start)[data.group]
+    share = data.share
+    if share.any():
+        sum0 = sum0 - share * data.tied_sums(weight)[data.group]
+        sum1 = sum1 - share[:, None] * data.tied_sums(weighted)[data.group]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sum1 / sum0[:, None]
+        log_likelihood = float(np.sum(eta[data.event] - shift) - np.sum(np.log(sum0)))
+        hazard = np.zeros(data.time.size)
+        np.add.at(hazard, data.group, 1 / sum0)
+        tied = np.zeros(data.time.size)
+        np.add.at(tied, data.group, share / sum0)
+        exposure = np.concatenate(([0.0], np.cumsum(hazard)))[data.last]
+        exposure[data.event] -= tied[data.last[data.event] - 1]
+        information = (weighted * exposure[:, None]).T @ data.x - mean.T @ mean
+    return _State(
+        log_likelihood=log_likelihood if np.isfinite(log_likelihood) else -np.inf,
+        gradient=data.x[data.event].sum(axis=0) - mean.sum(axis=0),
+        information=(information + information.T) / 2,
+        denominator=sum0,
+        mean=mean,
+        shift=shift,
+    )
+
+
+def _risk_set_sums(values: FloatArray, start: IntArray) -> FloatArray:
+    """Sums of the values over the rows from each start to the end."""
+    sums: FloatArray = np.cumsum(values[::-1], axis=0)[values.shape[0] - 1 - start]
+    return sums
+
+
+def _baseline(data: _Sorted, state: _State, scale: FloatArray, outcome: Outcome) -> Baseline:
+    """The hazard at the means: x is centred, so its risk score is 1 = exp(0 - shift) * exp(shift)."""
+    unit = np.exp(-state.shift)
+    inverse = unit / state.denominator
+    steps = np.zeros((data.time.size, 2 + scale.size))
+    rows = np.column_stack((inverse, inverse**2, inverse[:, None] * state.mean * scale))
+    np.add.at(steps, data.group, rows)
+    summed = np.cumsum(steps, axis=0)
+    return Baseline(
+        time=data.time,
+        cumulative_hazard=summed[:, 0],
+        variance=summed[:, 1],
+        mean_hazard=summed[:, 2:],
+        last_time=float(outcome.time.max()),
+    )
