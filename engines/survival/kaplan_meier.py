@@ -87,7 +87,7 @@ def estimate_survival(outcome: Outcome, confidence: float = 0.95) -> SurvivalCur
     """
     time, at_risk, events, censored = _tabulate(outcome)
     with np.errstate(divide="ignore", invalid="ignore"):
-        survival = np.cumprod(1 - events / at_risk)
+        survival = np.cumprod((at_risk - events) / at_risk, dtype=np.float64)
         # A curve that has come to 0 stays there: 1 - d/n is exactly 0 when d equals n.
         error = np.sqrt(np.cumsum(events / (at_risk * (at_risk - events.astype(np.float64)))))
         z = float(special.ndtri(0.5 + confidence / 2))
