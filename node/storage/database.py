@@ -1,0 +1,99 @@
+"""The node's SQLite file: opened with durability that survives a power cut, and brought to the newest schema."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+from node.errors import SettingsRefused
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process's transaction before it gives up."""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Returns a connection to the node's database, with every migration applied.
+
+    WAL lets the receiver write while workers read; synchronous=FULL makes each commit survive a power cut.
+    The connection is in autocommit mode: use :func:`write_transaction` for anything that changes more than one row.
+
+    Args:
+        path: the file; its folder exists.
+
+    Raises:
+        SettingsRefused: the file was written by a newer version of this product.
+    """
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    _migrate(connection, path)
+    path.chmod(0o640)
+    return connection
+
+
+@contextmanager
+def write_transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Holds the write lock from the first statement on; commits at the end, rolls back when an error passes."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def encode_time(moment: datetime) -> str:
+    """Returns an aware time as text of fixed width, so that order of text is order of time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def decode_time(text: str) -> datetime:
+    """Returns the aware UTC time of :func:`encode_time`."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def schema_version() -> int:
+    """Returns the newest schema version this product knows."""
+    return len(_migrations())
+
+
+def _migrations() -> list[str]:
+    folder = resources.files("node.storage").joinpath("schema")
+    files = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name
+    )
+    return [entry.read_text(encoding="utf-8") for entry in files]
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    migrations = _migrations()
+    with write_transaction(connection):
+        (present,) = connection.execute("PRAGMA user_version").fetchone()
+        if present > len(migrations):
+            raise SettingsRefused(
+                [
+                    f"{path} has schema version {present}, this version of the node knows {len(migrations)}: "
+                    "install the newer version again, or restore the backup made before the upgrade"
+                ]
+            )
+        for number, script in enumerate(migrations[present:], start=present + 1):
+            for statement in _statements(script):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yields the statements one by one: ``executescript`` would commit the transaction first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,507 @@
+"""The inbox: received objects as files of our own naming, durable before they are acknowledged, and their index."""
+
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from node.arrival import Arrival, Identity, OpenStudy, Pass
+from node.errors import InboxFull, InstanceRefused
+from node.storage.database import decode_time, encode_time, open_database, write_transaction
+
+log = structlog.get_logger(__name__)
+
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+CT_IMAGE_STORAGE = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
+)
+"""CT, Enhanced CT, Legacy Converted Enhanced CT Image Storage (PS3.4 B.5): what opens a job."""
+
+_KEPT_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.dcm")
+_FREE_SPACE_SECONDS = 0.5
+"""How long a reading of the free space is believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Who sent an object, as the association says."""
+
+    calling_ae_title: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An object that is safe: ``duplicate`` when the very same one lay here already."""
+
+    arrival: Arrival
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """What a file of the inbox says about itself when the index does not know it."""
+
+    identity: Identity
+    transfer_syntax_uid: str
+    content_sha256: str
+
+
+ReadStored = Callable[[Path], StoredFile]
+"""Reads a kept file back; raises InstanceRefused when it is not whole."""
+
+
+class Spool:
+    """One object on its way in: a file in ``incoming/`` that grows as the bytes come, and their hash."""
+
+    def __init__(self, path: Path, header: bytes) -> None:
+        self.path = path
+        self.header_bytes = len(header)
+        self.size_bytes = 0
+        self._digest = hashlib.sha256()
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        _write_whole(self._descriptor, header)
+
+    @property
+    def descriptor(self) -> int:
+        """The open file."""
+        if self._descriptor is None:
+            raise ValueError("the spool is closed")
+        return self._descriptor
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of the data set so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends bytes of the encoded data set."""
+        view = memoryview(data)
+        _write_whole(self.descriptor, view)
+        self._digest.update(view)
+        self.size_bytes += len(view)
+
+    def discard(self) -> None:
+        """Removes the file: the object was refused or never finished."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the file, once."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class FolderInbox:
+    """Received objects under one folder, and their index in the node's database.
+
+    The order of events is the safety: bytes into ``incoming/``, rename to the final name, fsync of the file, fsync of
+    its folder, and only then the caller acknowledges. Renaming before syncing costs one journal commit of the file
+    system in place of two; a name that appears without its content after a power cut is found by :meth:`rebuild`,
+    because the name carries the content's hash. The index follows within a second (:meth:`record`) and is rebuilt
+    from the folder at the start, so that everything acknowledged is known.
+    """
+
+    def __init__(
+        self, folder: Path, database: Path, *, read_stored: ReadStored, minimum_free_bytes: int = 0
+    ) -> None:
+        self.folder = folder
+        self._read_stored = read_stored
+        self._minimum_free_bytes = minimum_free_bytes
+        self._incoming = folder / "incoming"
+        self._studies = folder / "studies"
+        for path in (self._incoming, self._studies):
+            path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self._connection = open_database(database)
+        self._lock = threading.Lock()
+        self._pending_lock = threading.Lock()
+        self._pending: list[Arrival] = []
+        self._number = 0
+        self._ready_folders: set[Path] = set()
+        self._sync = FolderSync()
+        self._free_bytes = 0
+        self._free_read_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Records what is pending and closes the index."""
+        self.record()
+        self._connection.close()
+
+    def rebuild(self) -> int:
+        """Brings the index up to the folder after a stop of any kind and returns how many objects were added.
+
+        Half-received files go. A file that is not in the index is read and hashed: it is added when whole, and set
+        aside in ``damaged/`` with a warning when it is not (it was never acknowledged then).
+        """
+        for leftover in self._incoming.iterdir():
+            leftover.unlink()
+        with self._lock:
+            known = {row["path"] for row in self._connection.execute("SELECT path FROM instance")}
+        added = 0
+        for path in self._kept_files():
+            relative = PurePosixPath(path.relative_to(self.folder).as_posix())
+            if str(relative) not in known and self._adopt(path, relative):
+                added += 1
+        self.record()
+        if added:
+            log.info("objects found in the inbox that the index did not know", objects=added)
+        return added
+
+    def begin(self, header: bytes) -> Spool:
+        """Returns a new spool that starts with ``header`` (preamble and file meta information).
+
+        Raises:
+            InboxFull: the disk's free space is below the watermark.
+        """
+        self._check_space()
+        with self._pending_lock:
+            self._number += 1
+            number = self._number
+        return Spool(self._incoming / f"{os.getpid()}-{number}.part", header)
+
+    def keep(
+        self, spool: Spool, identity: Identity, transfer_syntax_uid: str, sender: Sender, now: datetime
+    ) -> Kept:
+        """Makes a finished spool durable under its final name; when this returns, success may be answered.
+
+        The same object with the same content is recognised by its name and not stored again. The same SOP Instance
+        UID with other content gets a name of its own and is flagged in the index.
+        """
+        content = spool.content_sha256
+        folder = self.study_folder(identity.study_instance_uid)
+        path = folder / f"{_shorten(identity.sop_instance_uid)}-{content[:32]}.dcm"
+        arrival = Arrival(
+            identity=identity,
+            transfer_syntax_uid=transfer_syntax_uid,
+            content_sha256=content,
+            path=PurePosixPath(path.relative_to(self.folder).as_posix()),
+            size_bytes=spool.header_bytes + spool.size_bytes,
+            received_at=now,
+            calling_ae_title=sender.calling_ae_title,
+            address=sender.address,
+        )
+        if path.exists():
+            spool.discard()
+            _sync_path(path)
+            self._sync.sync(folder)
+            return Kept(arrival=arrival, duplicate=True)
+        self._prepare(folder)
+        os.rename(spool.path, path)
+        os.fsync(spool.descriptor)
+        self._sync.sync(folder)
+        spool.close()
+        with self._pending_lock:
+            self._pending.append(arrival)
+        return Kept(arrival=arrival, duplicate=False)
+
+    def record(self) -> int:
+        """Writes what arrived since the last call into the index and returns how many objects that were."""
+        with self._lock:
+            with self._pending_lock:
+                pending, self._pending = self._pending, []
+            if not pending:
+                return 0
+            try:
+                with write_transaction(self._connection) as connection:
+                    for arrival in pending:
+                        _insert(connection, arrival)
+            except BaseException:
+                with self._pending_lock:
+                    self._pending = pending + self._pending
+                raise
+        return len(pending)
+
+    def open_studies(self, quiet_since: datetime | None = None) -> tuple[OpenStudy, ...]:
+        """Returns the studies that hold CT images which no job has taken up.
+
+        Args:
+            quiet_since: only studies whose newest image is older than this; None = all.
+        """
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT study_instance_uid, images, last_received_at FROM study WHERE images <> taken_up"
+            ).fetchall()
+            return tuple(
+                OpenStudy(
+                    study_instance_uid=row["study_instance_uid"],
+                    images=row["images"],
+                    passes=_read_passes(self._connection, row["study_instance_uid"]),
+                    last_received_at=decode_time(row["last_received_at"]),
+                )
+                for row in rows
+                if quiet_since is None or decode_time(row["last_received_at"]) <= quiet_since
+            )
+
+    def arrivals(self, study_instance_uid: str) -> tuple[Arrival, ...]:
+        """Returns every object kept for a study, in the order of arrival."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT * FROM instance WHERE study_instance_uid = ? ORDER BY received_at, path",
+                (study_instance_uid,),
+            ).fetchall()
+        return tuple(_decode_arrival(row) for row in rows)
+
+    def count_instances(self) -> int:
+        """Returns how many objects the index knows."""
+        with self._lock:
+            (count,) = self._connection.execute("SELECT count(*) FROM instance").fetchone()
+        return int(count)
+
+    def free_bytes(self) -> int:
+        """Returns the free space of the disk the inbox lies on."""
+        return shutil.disk_usage(self.folder).free
+
+    def study_folder(self, study_instance_uid: str) -> Path:
+        """Returns the folder that holds the objects of one study and nothing else; its name is a hash."""
+        name = _shorten(study_instance_uid)
+        return self._studies / name[:2] / name
+
+    def remove_study(self, study_instance_uid: str) -> int:
+        """Deletes a study's objects and what the index knows of it; returns how many objects went."""
+        with self._lock, write_transaction(self._connection) as connection:
+            cursor = connection.execute(
+                "DELETE FROM instance WHERE study_instance_uid = ?", (study_instance_uid,)
+            )
+            connection.execute("DELETE FROM study WHERE study_instance_uid = ?", (study_instance_uid,))
+            folder = self.study_folder(study_instance_uid)
+            self._ready_folders.discard(folder)
+            if folder.exists():
+                shutil.rmtree(folder)
+        return cursor.rowcount
+
+    def _check_space(self) -> None:
+        moment = time.monotonic()
+        if moment - self._free_read_at > _FREE_SPACE_SECONDS:
+            self._free_bytes = self.free_bytes()
+            self._free_read_at = moment
+        if self._free_bytes < self._minimum_free_bytes:
+            raise InboxFull(
+                f"the inbox's disk has {self._free_bytes} bytes free, the watermark is {self._minimum_free_bytes}"
+            )
+
+    def _prepare(self, folder: Path) -> None:
+        if folder in self._ready_folders:
+            return
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self._sync.sync(folder.parent)
+        self._sync.sync(self._studies)
+        if len(self._ready_folders) > 10_000:
+            self._ready_folders.clear()
+        self._ready_folders.add(folder)
+
+    def _kept_files(self) -> Iterator[Path]:
+        for shard in sorted(self._studies.iterdir()):
+            for study in sorted(shard.iterdir()):
+                for path in sorted(study.iterdir()):
+                    if _KEPT_NAME.fullmatch(path.name):
+                        yield path
+
+    def _adopt(self, path: Path, relative: PurePosixPath) -> bool:
+        try:
+            stored = self._read_stored(path)
+            if stored.content_sha256[:32] != path.stem.partition("-")[2]:
+                raise InstanceRefused(f"content hash {stored.content_sha256} is not the one in the name")
+        except InstanceRefused as error:
+            damaged = self.folder / "damaged"
+            damaged.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            os.rename(path, damaged / path.name)
+            log.warning(
+                "a file that was never acknowledged is damaged and was set aside",
+                file=path.name,
+                error=str(error),
+            )
+            return False
+        _sync_path(path)
+        _sync_path(path.parent)
+        _sync_path(path.parent.parent)
+        status = path.stat()
+        arrival = Arrival(
+            identity=stored.identity,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            content_sha256=stored.content_sha256,
+            path=relative,
+            size_bytes=status.st_size,
+            received_at=decode_time(encode_time(datetime.fromtimestamp(status.st_mtime).astimezone())),
+        )
+        with self._pending_lock:
+            self._pending.append(arrival)
+        return True
+
+
+class FolderSync:
+    """fsync of folders, shared: whoever asks while one is under way waits for the next, which serves all who came."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._next: dict[Path, _Round] = {}
+        self._busy = tuple(threading.Lock() for _ in range(64))
+
+    def sync(self, folder: Path) -> None:
+        """Returns when every entry made in ``folder`` before this call is on disk."""
+        with self._guard:
+            waiting = self._next.get(folder)
+            if leads := waiting is None:
+                waiting = self._next[folder] = _Round()
+        if not leads:
+            waiting.done.wait()
+        else:
+            with self._busy[hash(folder) % len(self._busy)]:
+                with self._guard:
+                    del self._next[folder]
+                try:
+                    _sync_path(folder)
+                except OSError as error:
+                    waiting.error = error
+                finally:
+                    waiting.done.set()
+        if waiting.error is not None:
+            raise OSError(waiting.error.errno, f"fsync of {folder} failed") from waiting.error
+
+
+class _Round:
+    """One shared fsync."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: OSError | None = None
+
+
+def _write_whole(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shorten(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
+
+
+def _insert(connection: sqlite3.Connection, arrival: Arrival) -> None:
+    identity = arrival.identity
+    others = connection.execute(
+        "SELECT 1 FROM instance WHERE sop_instance_uid = ? AND content_sha256 <> ?",
+        (identity.sop_instance_uid, arrival.content_sha256),
+    ).fetchone()
+    inserted = connection.execute(
+        "INSERT OR IGNORE INTO instance (sop_instance_uid, content_sha256, study_instance_uid, series_instance_uid, "
+        "sop_class_uid, transfer_syntax_uid, modality, acquisition, position_mm, frames, ours, conflict, path, "
+        "size_bytes, calling_ae_title, address, received_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            identity.sop_instance_uid,
+            arrival.content_sha256,
+            identity.study_instance_uid,
+            identity.series_instance_uid,
+            identity.sop_class_uid,
+            arrival.transfer_syntax_uid,
+            identity.modality,
+            identity.acquisition,
+            identity.position_mm,
+            identity.frames,
+            identity.ours,
+            others is not None,
+            str(arrival.path),
+            arrival.size_bytes,
+            arrival.calling_ae_title,
+            arrival.address,
+            encode_time(arrival.received_at),
+        ),
+    ).rowcount
+    if not inserted:
+        return
+    if others is not None:
+        connection.execute(
+            "UPDATE instance SET conflict = 1 WHERE sop_instance_uid = ?", (identity.sop_instance_uid,)
+        )
+        log.warning(
+            "an object came again with other content; both are kept",
+            study=identity.study_instance_uid,
+            instance=identity.sop_instance_uid,
+        )
+    if identity.sop_class_uid in CT_IMAGE_STORAGE and not identity.ours:
+        connection.execute(
+            "INSERT INTO study (study_instance_uid, images, last_received_at) VALUES (?, 1, ?) "
+            "ON CONFLICT (study_instance_uid) DO UPDATE SET images = images + 1, "
+            "last_received_at = max(last_received_at, excluded.last_received_at)",
+            (identity.study_instance_uid, encode_time(arrival.received_at)),
+        )
+
+
+def _read_passes(connection: sqlite3.Connection, study_instance_uid: str) -> tuple[Pass, ...]:
+    groups: dict[tuple[str, str], tuple[int, set[float]]] = {}
+    for row in connection.execute(
+        "SELECT series_instance_uid, acquisition, frames, position_mm FROM instance "
+        "WHERE study_instance_uid = ? AND ours = 0 AND sop_class_uid IN (?, ?, ?)",
+        (study_instance_uid, *sorted(CT_IMAGE_STORAGE)),
+    ):
+        key = (row["series_instance_uid"], row["acquisition"])
+        images, positions = groups.get(key, (0, set()))
+        if row["position_mm"] is not None:
+            positions.add(row["position_mm"])
+        groups[key] = (images + row["frames"], positions)
+    return tuple(
+        Pass(
+            series_instance_uid=series,
+            acquisition=acquisition,
+            images=images,
+            positions_mm=tuple(sorted(positions)),
+        )
+        for (series, acquisition), (images, positions) in sorted(groups.items())
+    )
+
+
+def _decode_arrival(row: sqlite3.Row) -> Arrival:
+    identity = Identity(
+        sop_class_uid=row["sop_class_uid"],
+        sop_instance_uid=row["sop_instance_uid"],
+        study_instance_uid=row["study_instance_uid"],
+        series_instance_uid=row["series_instance_uid"],
+        modality=row["modality"],
+        acquisition=row["acquisition"],
+        position_mm=row["position_mm"],
+        frames=row["frames"],
+        ours=bool(row["ours"]),
+    )
+    return replace(
+        Arrival(
+            identity=identity,
+            transfer_syntax_uid=row["transfer_syntax_uid"],
+            content_sha256=row["content_sha256"],
+            path=PurePosixPath(row["path"]),
+            size_bytes=row["size_bytes"],
+            received_at=decode_time(row["received_at"]),
+        ),
+        calling_ae_title=row["calling_ae_title"],
+        address=row["address"],
+        conflict=bool(row["conflict"]),
+    )

@@ -1,0 +1,396 @@
+"""The queue of assessments in SQLite: leases, legal moves, retries, and a history that tells every move."""
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from engines.errors import InvalidInput
+from node.errors import JobMoveRefused
+from node.job import Job, JobState, check_move
+from node.ports import Answer, Conclusion, Delivery
+from node.storage.database import decode_time, encode_time, open_database, write_transaction
+from node.storage.inbox import CT_IMAGE_STORAGE
+
+log = structlog.get_logger(__name__)
+
+MAXIMUM_RESULTS_PER_STUDY = 5
+"""Jobs of one study; a study that keeps growing after this many stops being re-assessed (dicom.md, section 1)."""
+
+_STORED = (Answer.STORED, Answer.STORED_WITH_WARNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMove:
+    """One line of a job's history."""
+
+    at: datetime
+    state: JobState
+    detail: str
+
+
+class SqliteJobs:
+    """The job store; safe to use from several threads and processes."""
+
+    def __init__(self, database: Path) -> None:
+        self._connection = open_database(database)
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def close_study(self, study_instance_uid: str, now: datetime) -> Job | None:
+        """Takes the arrived CT images up as one job, in one transaction with the note that they are taken up.
+
+        A job that still waits takes the new images in; otherwise a new job supersedes the latest one.
+
+        Returns:
+            The job, or None when a job with the very same images exists or the study has had its share of results.
+        """
+        with self._lock, write_transaction(self._connection) as connection:
+            digest, images = _digest_images(connection, study_instance_uid)
+            connection.execute(
+                "UPDATE study SET taken_up = ? WHERE study_instance_uid = ?", (images, study_instance_uid)
+            )
+            jobs = connection.execute(
+                "SELECT * FROM job WHERE study_instance_uid = ? ORDER BY job_id DESC", (study_instance_uid,)
+            ).fetchall()
+            if images == 0 or any(row["instances_digest"] == digest for row in jobs):
+                return None
+            if jobs and jobs[0]["state"] == JobState.WAITING:
+                connection.execute(
+                    "UPDATE job SET instances_digest = ?, updated_at = ? WHERE job_id = ?",
+                    (digest, encode_time(now), jobs[0]["job_id"]),
+                )
+                _note(connection, jobs[0]["job_id"], now, JobState.WAITING, f"{images} images now")
+                return self.get(jobs[0]["job_id"])
+            if len(jobs) >= MAXIMUM_RESULTS_PER_STUDY:
+                log.warning(
+                    "the study grew again but has had its share of results",
+                    study=study_instance_uid,
+                    results=len(jobs),
+                    maximum=MAXIMUM_RESULTS_PER_STUDY,
+                )
+                return None
+            cursor = connection.execute(
+                "INSERT INTO job (study_instance_uid, state, due_at, created_at, updated_at, instances_digest, "
+                "supersedes) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    study_instance_uid,
+                    JobState.WAITING,
+                    *(encode_time(now),) * 3,
+                    digest,
+                    jobs[0]["job_id"] if jobs else None,
+                ),
+            )
+            job_id = int(cursor.lastrowid or 0)
+            _note(connection, job_id, now, JobState.WAITING, f"{images} images")
+            return self.get(job_id)
+
+    def claim(self, state: JobState, owner: str, now: datetime, lease_seconds: float) -> Job | None:
+        """Leases the longest due job in ``state``, or returns None.
+
+        A job in WAITING moves to RUNNING, unless another job of its study is being assessed; a job in SENDING stays
+        there. A job whose lease ran out can be claimed again.
+        """
+        moment = encode_time(now)
+        with self._lock, write_transaction(self._connection) as connection:
+            row = connection.execute(
+                "SELECT job_id FROM job AS due WHERE state = ? AND due_at <= ? "
+                "AND (lease_until IS NULL OR lease_until < ?) AND NOT EXISTS (SELECT 1 FROM job AS other "
+                "WHERE other.study_instance_uid = due.study_instance_uid AND other.state = 'RUNNING' "
+                "AND due.state = 'WAITING') ORDER BY due_at, job_id LIMIT 1",
+                (state, moment, moment),
+            ).fetchone()
+            if row is None:
+                return None
+            after = JobState.RUNNING if state is JobState.WAITING else state
+            if after is not state:
+                check_move(state, after)
+                _note(connection, row["job_id"], now, after, owner)
+            connection.execute(
+                "UPDATE job SET state = ?, lease_owner = ?, lease_until = ?, updated_at = ? WHERE job_id = ?",
+                (after, owner, encode_time(now + timedelta(seconds=lease_seconds)), moment, row["job_id"]),
+            )
+            return self.get(row["job_id"])
+
+    def renew(self, job_id: int, owner: str, until: datetime) -> bool:
+        """Prolongs a lease; False when ``owner`` no longer holds it."""
+        with self._lock:
+            return bool(
+                self._connection.execute(
+                    "UPDATE job SET lease_until = ? WHERE job_id = ? AND lease_owner = ?",
+                    (encode_time(until), job_id, owner),
+                ).rowcount
+            )
+
+    def recover(self, now: datetime, maximum_tries: int, *, all_leases: bool = False) -> tuple[Job, ...]:
+        """Takes back jobs whose worker is gone and returns them.
+
+        Args:
+            now: leases that ended before this are lost.
+            maximum_tries: a job that lost this many workers is shelved: it may be what kills them.
+            all_leases: every lease is lost: the node starts, and holds the lock on its data folder.
+        """
+        with self._lock, write_transaction(self._connection) as connection:
+            rows = connection.execute(
+                "SELECT job_id, state, attempt, lease_owner FROM job WHERE lease_owner <> '' "
+                "AND (? OR lease_until < ?)",
+                (all_leases, encode_time(now)),
+            ).fetchall()
+            for row in rows:
+                before, lost = JobState(row["state"]), row["attempt"] + 1
+                error = f"the process {row['lease_owner']} that held this job is gone"
+                after = before
+                if before is JobState.RUNNING:
+                    after = JobState.SHELVED if lost >= maximum_tries else JobState.WAITING
+                    check_move(before, after)
+                connection.execute(
+                    "UPDATE job SET state = ?, attempt = ?, lease_owner = '', lease_until = NULL, due_at = ?, "
+                    "updated_at = ?, error = ? WHERE job_id = ?",
+                    (after, lost, encode_time(now), encode_time(now), error, row["job_id"]),
+                )
+                _note(connection, row["job_id"], now, after, error)
+            return tuple(self.get(row["job_id"]) for row in rows)
+
+    def conclude(self, job_id: int, owner: str, conclusion: Conclusion, now: datetime) -> Job:
+        """RUNNING becomes SENDING: the objects are built, the attempts of the delivery start at 0."""
+        with self._lock, write_transaction(self._connection) as connection:
+            self._check_owner(job_id, owner)
+            check_move(self.get(job_id).state, JobState.SENDING)
+            connection.execute(
+                "UPDATE job SET state = ?, attempt = 0, due_at = ?, updated_at = ?, lease_owner = '', "
+                "lease_until = NULL, error = '', outcome = ?, model_version = ?, objects = ? WHERE job_id = ?",
+                (
+                    JobState.SENDING,
+                    *(encode_time(now),) * 2,
+                    conclusion.outcome,
+                    conclusion.model_version,
+                    str(conclusion.objects),
+                    job_id,
+                ),
+            )
+            _note(connection, job_id, now, JobState.SENDING, conclusion.outcome)
+            return self.get(job_id)
+
+    def postpone(self, job_id: int, owner: str, due_at: datetime, error: str, now: datetime) -> Job:
+        """Gives the lease back; the job is due again at ``due_at`` with one more attempt (RUNNING waits again)."""
+        with self._lock, write_transaction(self._connection) as connection:
+            self._check_owner(job_id, owner)
+            before = self.get(job_id).state
+            after = JobState.WAITING if before is JobState.RUNNING else before
+            if after is not before:
+                check_move(before, after)
+            connection.execute(
+                "UPDATE job SET state = ?, attempt = attempt + 1, due_at = ?, updated_at = ?, lease_owner = '', "
+                "lease_until = NULL, error = ? WHERE job_id = ?",
+                (after, encode_time(due_at), encode_time(now), error, job_id),
+            )
+            _note(connection, job_id, now, after, error)
+            return self.get(job_id)
+
+    def move(self, job_id: int, after: JobState, now: datetime, *, owner: str = "", error: str = "") -> Job:
+        """Moves a job and gives the lease back.
+
+        Args:
+            job_id: whose state changes.
+            after: the new state.
+            now: this moment.
+            owner: the holder of the lease; "" for an operator, who overrides it.
+            error: why, for a state that needs a reason.
+
+        Raises:
+            JobMoveRefused: the move is not legal, or the lease is no longer ours.
+        """
+        with self._lock, write_transaction(self._connection) as connection:
+            if owner:
+                self._check_owner(job_id, owner)
+            check_move(self.get(job_id).state, after)
+            connection.execute(
+                "UPDATE job SET state = ?, attempt = 0, due_at = ?, updated_at = ?, lease_owner = '', "
+                "lease_until = NULL, error = ? WHERE job_id = ?",
+                (after, encode_time(now), encode_time(now), error, job_id),
+            )
+            _note(connection, job_id, now, after, error)
+            return self.get(job_id)
+
+    def retry(self, job_id: int, now: datetime) -> Job:
+        """Takes a job up again on an operator's word: the delivery when objects are built, else the assessment."""
+        job = self.get(job_id)
+        built = bool(self._row(job_id)["objects"])
+        resend = built and job.state in {JobState.SHELVED, JobState.UNCONFIRMED, JobState.CONFIRMING}
+        if job.state in {JobState.WAITING, JobState.SENDING} and not job.lease_owner:
+            with self._lock:
+                self._connection.execute(
+                    "UPDATE job SET due_at = ? WHERE job_id = ?", (encode_time(now), job_id)
+                )
+            return self.get(job_id)
+        return self.move(job_id, JobState.SENDING if resend else JobState.WAITING, now)
+
+    def cancel(self, job_id: int, now: datetime) -> Job:
+        """Stops a job on an operator's word; a worker that runs it finds its lease gone."""
+        return self.move(job_id, JobState.CANCELLED, now, error="cancelled by the operator")
+
+    def get(self, job_id: int) -> Job:
+        """Returns one job.
+
+        Raises:
+            InvalidInput: there is no such job.
+        """
+        return _decode_job(self._row(job_id))
+
+    def find(
+        self, states: Sequence[JobState] = tuple(JobState), study_instance_uid: str = ""
+    ) -> tuple[Job, ...]:
+        """Returns the jobs in any of ``states``, newest first; of one study when it is named."""
+        with self._lock:
+            rows = self._connection.execute("SELECT * FROM job ORDER BY job_id DESC").fetchall()
+        return tuple(
+            _decode_job(row)
+            for row in rows
+            if row["state"] in states and study_instance_uid in {"", row["study_instance_uid"]}
+        )
+
+    def counts(self) -> dict[JobState, int]:
+        """Returns how many jobs stand in each state, zeros included."""
+        with self._lock:
+            rows = self._connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+        present = {row[0]: row[1] for row in rows}
+        return {state: present.get(state, 0) for state in JobState}
+
+    def history(self, job_id: int) -> tuple[JobMove, ...]:
+        """Returns every move of a job, in order."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT * FROM job_move WHERE job_id = ? ORDER BY rowid", (job_id,)
+            ).fetchall()
+        return tuple(
+            JobMove(at=decode_time(row["at"]), state=JobState(row["state"]), detail=row["detail"])
+            for row in rows
+        )
+
+    def conclusion(self, job_id: int) -> Conclusion:
+        """Returns what the assessment left.
+
+        Raises:
+            JobMoveRefused: the job has no objects yet.
+        """
+        row = self._row(job_id)
+        if not row["objects"]:
+            raise JobMoveRefused(f"job {job_id} is {row['state']} and has no objects yet")
+        return Conclusion(
+            objects=Path(row["objects"]), outcome=row["outcome"], model_version=row["model_version"]
+        )
+
+    def record_deliveries(self, job_id: int, deliveries: Sequence[Delivery], now: datetime) -> None:
+        """Remembers what the destination answered to each object."""
+        with self._lock, write_transaction(self._connection) as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO delivery (job_id, sop_instance_uid, sop_class_uid, answer, status, detail, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        job_id,
+                        delivery.sop_instance_uid,
+                        delivery.sop_class_uid,
+                        delivery.answer,
+                        delivery.status,
+                        delivery.detail,
+                        encode_time(now),
+                    )
+                    for delivery in deliveries
+                ],
+            )
+
+    def deliveries(self, job_id: int) -> tuple[Delivery, ...]:
+        """Returns the last answer to each object of a job."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT * FROM delivery WHERE job_id = ? ORDER BY sop_instance_uid", (job_id,)
+            ).fetchall()
+        return tuple(
+            Delivery(
+                sop_class_uid=row["sop_class_uid"],
+                sop_instance_uid=row["sop_instance_uid"],
+                answer=Answer(row["answer"]),
+                status=row["status"],
+                detail=row["detail"],
+            )
+            for row in rows
+        )
+
+    def stored_objects(self, job_id: int) -> frozenset[str]:
+        """Returns the SOP Instance UIDs that the destination has stored already."""
+        return frozenset(
+            delivery.sop_instance_uid for delivery in self.deliveries(job_id) if delivery.answer in _STORED
+        )
+
+    def _row(self, job_id: int) -> sqlite3.Row:
+        with self._lock:
+            row: sqlite3.Row | None = self._connection.execute(
+                "SELECT * FROM job WHERE job_id = ?", (job_id,)
+            ).fetchone()
+        if row is None:
+            raise InvalidInput(f"there is no job {job_id}")
+        return row
+
+    def _check_owner(self, job_id: int, owner: str) -> None:
+        holder = self._row(job_id)["lease_owner"]
+        if holder != owner:
+            raise JobMoveRefused(
+                f"job {job_id} is no longer leased to {owner} (now: {holder or 'nobody'}); its result is dropped"
+            )
+
+
+def _digest_images(connection: sqlite3.Connection, study_instance_uid: str) -> tuple[str, int]:
+    rows = connection.execute(
+        "SELECT sop_instance_uid, content_sha256 FROM instance WHERE study_instance_uid = ? AND ours = 0 "
+        "AND sop_class_uid IN (?, ?, ?) ORDER BY sop_instance_uid, content_sha256",
+        (study_instance_uid, *sorted(CT_IMAGE_STORAGE)),
+    ).fetchall()
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row['sop_instance_uid']} {row['content_sha256']}\n".encode())
+    return digest.hexdigest(), len(rows)
+
+
+def _note(connection: sqlite3.Connection, job_id: int, now: datetime, state: JobState, detail: str) -> None:
+    connection.execute(
+        "INSERT INTO job_move (job_id, at, state, detail) VALUES (?, ?, ?, ?)",
+        (job_id, encode_time(now), state, detail),
+    )
+
+
+def _decode_job(row: sqlite3.Row) -> Job:
+    return Job(
+        job_id=row["job_id"],
+        study_instance_uid=row["study_instance_uid"],
+        state=JobState(row["state"]),
+        attempt=row["attempt"],
+        due_at=decode_time(row["due_at"]),
+        created_at=decode_time(row["created_at"]),
+        updated_at=decode_time(row["updated_at"]),
+        lease_owner=row["lease_owner"],
+        lease_until=decode_time(row["lease_until"]) if row["lease_until"] else None,
+        instances_digest=row["instances_digest"],
+        model_version=row["model_version"],
+        outcome=row["outcome"],
+        error=row["error"],
+        supersedes=row["supersedes"],
+    )

@@ -1,0 +1,114 @@
+"""For tests: fakes of the ports (never of the engines), and synthetic objects that are labelled so."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from node.errors import DeliveryPostponed
+from node.ports import Answer, Delivery
+
+
+@dataclass(slots=True)
+class FakeClock:
+    """A clock that stands until it is moved."""
+
+    moment: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Returns the moment it stands at."""
+        return self.moment
+
+    def advance(self, seconds: float) -> datetime:
+        """Moves on and returns the new moment."""
+        self.moment += timedelta(seconds=seconds)
+        return self.moment
+
+
+@dataclass(slots=True)
+class FakeDestination:
+    """A destination that keeps names and answers as it is told.
+
+    Attributes:
+        answers: by SOP Instance UID; STORED when absent.
+        down: cannot be reached.
+    """
+
+    name: str = "fake:104:FAKE"
+    answers: dict[str, Answer] = field(default_factory=dict)
+    down: bool = False
+    sent: list[tuple[str, bool]] = field(default_factory=list)
+
+    def send(self, paths: Sequence[Path], *, retry: bool) -> tuple[Delivery, ...]:
+        """Answers each file; its stem is taken as the SOP Instance UID."""
+        if self.down:
+            raise DeliveryPostponed(f"{self.name} cannot be reached")
+        self.sent.extend((path.stem, retry) for path in paths)
+        return tuple(
+            Delivery(
+                sop_class_uid="1.2.3",
+                sop_instance_uid=path.stem,
+                answer=self.answers.get(path.stem, Answer.STORED),
+                status=0,
+                detail="as the test says",
+            )
+            for path in paths
+        )
+
+    def request_commitment(self, deliveries: Sequence[Delivery]) -> str | None:
+        """Asks nobody."""
+        del deliveries
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSlice:
+    """What distinguishes one synthetic CT slice from another."""
+
+    study: str = "2.25.1001"
+    series: str = "2.25.1001.1"
+    instance: str = "2.25.1001.1.1"
+    position_mm: float = 0.0
+    acquisition: int = 1
+    side: int = 16
+    fill: int = 0
+
+
+def make_slice(one: SyntheticSlice) -> Dataset:
+    """Returns a synthetic CT slice as a data set ready to be saved or sent."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = one.instance
+    dataset.StudyInstanceUID = one.study
+    dataset.SeriesInstanceUID = one.series
+    dataset.Modality = "CT"
+    dataset.PatientName = "Synthetic^Patient"
+    dataset.PatientID = "SYNTHETIC"
+    dataset.SeriesDescription = "synthetic"
+    dataset.AcquisitionNumber = one.acquisition
+    dataset.ImagePositionPatient = [0.0, 0.0, one.position_mm]
+    dataset.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    dataset.PixelSpacing = [1.0, 1.0]
+    dataset.Rows = dataset.Columns = one.side
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.PixelData = struct.pack("<H", one.fill) * (one.side * one.side)
+    return dataset
+
+
+def save_slices(slices: Iterable[SyntheticSlice], folder: Path) -> tuple[Path, ...]:
+    """Writes synthetic slices as DICOM files and returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for one in slices:
+        path = folder / f"{one.instance}.dcm"
+        make_slice(one).save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return tuple(paths)
