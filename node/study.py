@@ -6,6 +6,13 @@ from pathlib import Path
 
 from engines.phase import Phase
 
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+"""Source: PS3.4 B.5."""
+ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.2"
+MULTI_FRAME_CT = frozenset({ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE})
+CT_STORAGE = MULTI_FRAME_CT | {CT_IMAGE_STORAGE}
+
 PRODUCT_NAME = "mmf-node"
 """Manufacturer's Model Name in the Contributing Equipment of every object this product makes; read back to know our own."""
 

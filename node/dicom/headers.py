@@ -4,11 +4,10 @@ Values are decoded here from their encoded bytes, so that odd but harmless numbe
 and only the attributes this node needs cost time. What cannot be read is refused with the file and the fault.
 """
 
-import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,19 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.valuerep import PersonName
 
+from node.dicom.values import parse_date, parse_datetime, parse_numbers, parse_time
 from node.errors import InstanceRefused
-from node.study import PRODUCT_NAME, Instance, Patient
+from node.study import MULTI_FRAME_CT, PRODUCT_NAME, Instance, Patient
 
 log = structlog.get_logger(__name__)
 
-CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-"""Source: PS3.4 B.5."""
-ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
-LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.2"
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
-MULTI_FRAME_CT = frozenset({ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE})
-CT_STORAGE = MULTI_FRAME_CT | {CT_IMAGE_STORAGE}
-
+"""Source: PS3.4 I.4."""
 DEFLATED_EXPLICIT_VR = b"1.2.840.10008.1.2.1.99"
 """Refused: reading it would inflate the whole data set without a limit (PS3.5 A.5)."""
 MAX_FRAMES = 20_000
@@ -257,7 +251,7 @@ class _Reader:
     def numbers(self, keyword: str) -> tuple[float, ...] | None:
         """A multi-valued decimal string; None when absent or when any value is not a finite number."""
         raw = self.raw(keyword).strip(b"\0 ")
-        return _parse_numbers(raw.decode("ascii", "replace").split("\\")) if raw else None
+        return parse_numbers(raw.decode("ascii", "replace").split("\\")) if raw else None
 
     def number(self, keyword: str) -> float | None:
         """The first value of a decimal string."""
@@ -284,56 +278,6 @@ class _Reader:
             if day is not None and seconds is not None:
                 return datetime.combine(day, datetime.min.time()) + timedelta(seconds=seconds)
         return None
-
-
-def parse_date(text: str) -> date | None:
-    """Returns a DA value (``YYYYMMDD`` or the older ``YYYY.MM.DD``), None when it is no date.
-
-    Source: PS3.5 Table 6.2-1.
-    """
-    digits = text.replace(".", "").replace("-", "").strip()
-    if len(digits) != 8 or not digits.isdigit():
-        return None
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-    except ValueError:
-        return None
-
-
-def parse_time(text: str) -> float | None:
-    """Returns a TM value (``HH``, ``HHMM``, ``HHMMSS[.F]``, or the older form with colons) as seconds after midnight.
-
-    Source: PS3.5 Table 6.2-1 (second 60 is a leap second).
-    """
-    whole, _, fraction = text.replace(":", "").strip().partition(".")
-    if len(whole) not in (2, 4, 6) or not whole.isdigit() or (fraction and not fraction.isdigit()):
-        return None
-    hours, minutes, seconds = (int(whole[start : start + 2] or 0) for start in (0, 2, 4))
-    if hours > 23 or minutes > 59 or seconds > 60:
-        return None
-    return hours * 3600 + minutes * 60 + seconds + (float(f"0.{fraction}") if fraction else 0.0)
-
-
-def parse_datetime(text: str) -> datetime | None:
-    """Returns a DT value on the scanner's clock (an offset from UTC is dropped), None unless it holds date and time.
-
-    Source: PS3.5 Table 6.2-1.
-    """
-    for sign in "+-":
-        text = text.partition(sign)[0]
-    day, seconds = parse_date(text[:8]), parse_time(text[8:])
-    if day is None or seconds is None:
-        return None
-    return datetime.combine(day, datetime.min.time()) + timedelta(seconds=seconds)
-
-
-def _parse_numbers(texts: Iterable[str]) -> tuple[float, ...] | None:
-    """Returns decimal strings as finite numbers, None when one is not."""
-    try:
-        numbers = tuple(float(text) for text in texts)
-    except ValueError:
-        return None
-    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def _decode_instance(dataset: Dataset, path: Path) -> Instance:

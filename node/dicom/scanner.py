@@ -15,8 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from engines.volume import Volume
-from node.dicom.headers import CT_IMAGE_STORAGE
-from node.study import Patient
+from node.study import CT_IMAGE_STORAGE, Patient
 
 XRAY_RADIATION_DOSE_SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.67"
 """Source: PS3.4 B.5."""

@@ -13,8 +13,9 @@ from pydicom.uid import JPEGLSLossless, RLELossless
 
 from engines.volume import Grid
 from node.dicom.headers import read_folder
-from node.dicom.volumes import AIR_HU, read_volume, stack_slices
+from node.dicom.volumes import AIR_HU, read_volume
 from node.errors import SeriesRefused
+from node.stacking import stack_slices
 from node.study import Acquisition
 
 

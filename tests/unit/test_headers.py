@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from engines.volume import Grid, Volume
-from node.dicom.headers import parse_date, parse_datetime, parse_time, read_folder, read_frames, read_instance
+from node.dicom.headers import read_folder, read_frames, read_instance
 from node.dicom.scanner import SeriesPlan, StudyPlan, write_series
+from node.dicom.values import parse_date, parse_datetime, parse_time
 from node.errors import InstanceRefused
 
 

@@ -11,17 +11,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from engines.volume import Grid, Volume
-from node.dicom.headers import (
-    CT_IMAGE_STORAGE,
-    ENHANCED_CT_IMAGE_STORAGE,
-    read_folder,
-    read_frames,
-    read_instance,
-)
+from node.dicom.headers import read_folder, read_frames, read_instance
 from node.dicom.scanner import SeriesPlan, StudyPlan, write_series
-from node.dicom.volumes import read_volume, stack_slices
+from node.dicom.volumes import read_volume
 from node.errors import SeriesRefused
-from node.study import Acquisition, Instance
+from node.stacking import stack_slices
+from node.study import CT_IMAGE_STORAGE, ENHANCED_CT_IMAGE_STORAGE, Acquisition, Instance
 
 PLAN = SeriesPlan(
     study=StudyPlan(seed="volumes", study_at=datetime(2024, 5, 17, 12, 0)),
