@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from engines.errors import InvalidInput, SurvivalRefused
+from engines.errors import SurvivalRefused
 from engines.survival.kaplan_meier import censoring_survival
 from engines.survival.outcome import BoolArray, FloatArray, IntArray, Outcome, check_score
 
@@ -325,14 +325,3 @@ def _require_comparable(pairs: int, outcome: Outcome) -> None:
             f"no two of {outcome.n} patients ({outcome.events} events) can be compared:"
             " an event with a longer follow-up beside it is needed"
         )
-
-
-def check_same_length(scores: FloatArray, outcome: Outcome) -> FloatArray:
-    """Returns (k, n) scores after checking each against the outcome.
-
-    Raises:
-        InvalidInput: not one finite value for each patient in every row.
-    """
-    if scores.ndim != 2:
-        raise InvalidInput(f"scores must be (models, patients), got shape {scores.shape}")
-    return np.stack([check_score(row, outcome) for row in scores])

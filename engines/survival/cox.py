@@ -2,14 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, special
 
 from engines.errors import InvalidInput, SurvivalRefused, VariableSeparates
-from engines.survival.outcome import BoolArray, FloatArray, IntArray, Outcome
+from engines.survival.outcome import BoolArray, FloatArray, Outcome
+from engines.survival.risk_sets import Likelihood, RiskSets, Ties, arrange_risk_sets, partial_likelihood
+
+__all__ = [
+    "Baseline",
+    "CoxFit",
+    "HazardRatio",
+    "LikelihoodRatio",
+    "SurvivalPrediction",
+    "Ties",
+    "compare_nested",
+    "fit_cox",
+    "hazard_ratios",
+    "log_hazard",
+    "predict_survival",
+]
 
 MAX_ITERATIONS = 60
 """Newton steps; a regular fit takes 4 to 8, a separating variable about one per unit of its growing coefficient."""
@@ -27,13 +41,6 @@ _ROUNDING = 1e-12
 
 _DEPENDENT = 1e-9
 """Share of a standardised column that must be its own, relative to the largest, to count as independent."""
-
-
-class Ties(StrEnum):
-    """How events at the same time are treated."""
-
-    EFRON = "efron"
-    BRESLOW = "breslow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,7 +168,7 @@ def fit_cox(
     x = x - means
     scale = x.std(axis=0, ddof=1)
     _refuse_dependent(x / scale, labels, ridge)
-    data = _sort_by_time(x / scale, outcome, ties)
+    data = arrange_risk_sets(x / scale, outcome, ties)
     beta, state, null, iterations, diverging = _maximise(data, ridge)
     if diverging.any():
         guilty = tuple(name for name, grows in zip(labels, diverging, strict=True) if grows)
@@ -267,37 +274,6 @@ def compare_nested(smaller: CoxFit, larger: CoxFit) -> LikelihoodRatio:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sorted:
-    """Rows ascending in time, and one "death row" for each event: its tie group and its Efron share k / d."""
-
-    x: FloatArray
-    event: BoolArray
-    start: IntArray  # first row of each event time's risk set
-    group: IntArray  # event time of each death row
-    share: FloatArray  # k / d of each death row; 0 for Breslow
-    last: IntArray  # number of event times up to each row
-    time: FloatArray  # distinct event times
-
-    def tied_sums(self, values: FloatArray) -> FloatArray:
-        """Sums of the events' values at each event time."""
-        total = np.zeros((self.time.size, *values.shape[1:]))
-        np.add.at(total, self.group, values[self.event])
-        return total
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """The partial likelihood at one point."""
-
-    log_likelihood: float
-    gradient: FloatArray
-    information: FloatArray
-    denominator: FloatArray  # of each death row, risk scores as exp(x b - shift)
-    mean: FloatArray  # weighted mean of x in the risk set of each death row
-    shift: float
-
-
 def _check_variables(
     variables: npt.ArrayLike, outcome: Outcome, names: Sequence[str] | None
 ) -> tuple[FloatArray, tuple[str, ...]]:
@@ -345,28 +321,10 @@ def _refuse_dependent(standardised: FloatArray, names: tuple[str, ...], ridge: f
         )
 
 
-def _sort_by_time(x: FloatArray, outcome: Outcome, ties: Ties) -> _Sorted:
-    order = np.argsort(outcome.time, kind="stable")
-    time, event = outcome.time[order], outcome.event[order]
-    death_times = time[event]
-    distinct, group, count = np.unique(death_times, return_inverse=True, return_counts=True)
-    rank = np.arange(death_times.size) - np.concatenate(([0], np.cumsum(count)[:-1]))[group]
-    share = rank / count[group] if ties == Ties.EFRON else np.zeros(death_times.size)
-    return _Sorted(
-        x=np.ascontiguousarray(x[order]),
-        event=event,
-        start=np.searchsorted(time, distinct, side="left"),
-        group=group,
-        share=share,
-        last=np.searchsorted(distinct, time, side="right"),
-        time=distinct,
-    )
-
-
-def _maximise(data: _Sorted, ridge: float) -> tuple[FloatArray, _State, float, int, BoolArray]:
+def _maximise(data: RiskSets, ridge: float) -> tuple[FloatArray, Likelihood, float, int, BoolArray]:
     """The maximum, the partial likelihood there and at 0, the steps taken, and which coefficients grow for ever."""
     beta = np.zeros(data.x.shape[1])
-    state = _evaluate(data, beta)
+    state = partial_likelihood(data, beta)
     null = state.log_likelihood
     step = beta
     for iteration in range(1, MAX_ITERATIONS + 1):
@@ -382,7 +340,7 @@ def _maximise(data: _Sorted, ridge: float) -> tuple[FloatArray, _State, float, i
             return beta, state, null, iteration, np.abs(step) > _SEPARATING_STEP
         for _ in range(_MAX_HALVINGS):
             trial = beta + step
-            new = _evaluate(data, trial)
+            new = partial_likelihood(data, trial)
             reached = new.log_likelihood - ridge / 2 * float(trial @ trial)
             if np.isfinite(reached) and reached >= objective - _ROUNDING * abs(objective):
                 break
@@ -391,44 +349,7 @@ def _maximise(data: _Sorted, ridge: float) -> tuple[FloatArray, _State, float, i
     return beta, state, null, MAX_ITERATIONS, np.abs(step) > _SEPARATING_STEP
 
 
-def _evaluate(data: _Sorted, beta: FloatArray) -> _State:
-    eta = data.x @ beta
-    shift = float(eta.max())
-    weight = np.exp(eta - shift)
-    weighted = weight[:, None] * data.x
-    sum0 = _risk_set_sums(weight, data.start)[data.group]
-    sum1 = _risk_set_sums(weighted, data.start)[data.group]
-    share = data.share
-    if share.any():
-        sum0 = sum0 - share * data.tied_sums(weight)[data.group]
-        sum1 = sum1 - share[:, None] * data.tied_sums(weighted)[data.group]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = sum1 / sum0[:, None]
-        log_likelihood = float(np.sum(eta[data.event] - shift) - np.sum(np.log(sum0)))
-        hazard = np.zeros(data.time.size)
-        np.add.at(hazard, data.group, 1 / sum0)
-        tied = np.zeros(data.time.size)
-        np.add.at(tied, data.group, share / sum0)
-        exposure = np.concatenate(([0.0], np.cumsum(hazard)))[data.last]
-        exposure[data.event] -= tied[data.last[data.event] - 1]
-        information = (weighted * exposure[:, None]).T @ data.x - mean.T @ mean
-    return _State(
-        log_likelihood=log_likelihood if np.isfinite(log_likelihood) else -np.inf,
-        gradient=data.x[data.event].sum(axis=0) - mean.sum(axis=0),
-        information=(information + information.T) / 2,
-        denominator=sum0,
-        mean=mean,
-        shift=shift,
-    )
-
-
-def _risk_set_sums(values: FloatArray, start: IntArray) -> FloatArray:
-    """Sums of the values over the rows from each start to the end."""
-    sums: FloatArray = np.cumsum(values[::-1], axis=0)[values.shape[0] - 1 - start]
-    return sums
-
-
-def _baseline(data: _Sorted, state: _State, scale: FloatArray, outcome: Outcome) -> Baseline:
+def _baseline(data: RiskSets, state: Likelihood, scale: FloatArray, outcome: Outcome) -> Baseline:
     """The hazard at the means: x is centred, so its risk score is 1 = exp(0 - shift) * exp(shift)."""
     unit = np.exp(-state.shift)
     inverse = unit / state.denominator
