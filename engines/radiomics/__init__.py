@@ -1,1 +1,1 @@
-"""Radiomic features with pyradiomics' names and values."""
+"""pyradiomics' features with pyradiomics' values, an order of magnitude faster, on one fixed grid for all phases."""
