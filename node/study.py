@@ -102,12 +102,14 @@ class Acquisition:
         part: 0 when the series was not split, else 1, 2, ... in order of acquisition.
         instances: at least one, sorted along the slice normal.
         split_by: the attribute that separated the parts ("" when not split).
+        refused: why these images are no regular stack of slices ("" when they are one); then they are never used.
     """
 
     series_instance_uid: str
     part: int
     instances: tuple[Instance, ...]
     split_by: str = ""
+    refused: str = ""
 
     @property
     def first(self) -> Instance:

@@ -1,0 +1,213 @@
+"""Makes clean acquisitions of a study's instances: one pass of the scanner as one reconstruction each."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import datetime
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from node.errors import SeriesRefused
+from node.stacking import stack_slices
+from node.study import CT_STORAGE, Acquisition, Instance
+
+CONTENT_PAUSE_SECONDS = 3.0
+"""Images of one pass follow each other closer than this in their content time; a longer pause may part two (OURS)."""
+JOINED_PAUSE_SECONDS = 15.0
+"""Ranges of one series at different positions are taken apart when scanned further apart than this (OURS)."""
+MOST_PARTS = 12
+"""A series that would fall into more parts is a dynamic series (perfusion, cardiac), not phases of a liver (OURS)."""
+
+Groups = list[tuple[Instance, ...]]
+Split = Callable[[Sequence[Instance]], Groups]
+
+
+def split_acquisitions(instances: Iterable[Instance]) -> tuple[Acquisition, ...]:
+    """Returns the acquisitions of one study, those of each series in the order of their acquisition.
+
+    A CT series that is one regular stack stays whole (part 0). A series that holds several passes at the same positions is
+    split by the first attribute, or pair of attributes, that leaves nothing but regular stacks: orientation and size,
+    AcquisitionNumber, Contrast/Bolus Agent Phase, TemporalPositionIdentifier, AcquisitionTime, ContentTime, kernel, slice
+    thickness, image type, and last the order of the images. What no attribute separates cleanly comes back whole with the
+    numbers in ``refused``. Objects that are no CT images come back by series, with the reason.
+
+    Args:
+        instances: of one study, multi-frame CT frame by frame; the same instance twice counts once.
+    """
+    series: dict[str, dict[tuple[str, int], Instance]] = defaultdict(dict)
+    for instance in instances:
+        series[instance.series_instance_uid].setdefault(
+            (instance.sop_instance_uid, instance.frame_number), instance
+        )
+    made: list[Acquisition] = []
+    for uid, members in series.items():
+        made.extend(_split_series(uid, tuple(members.values())))
+    return tuple(made)
+
+
+def _split_series(uid: str, instances: tuple[Instance, ...]) -> list[Acquisition]:
+    """Splits one series."""
+    images = tuple(instance for instance in instances if instance.sop_class_uid in CT_STORAGE)
+    rest = tuple(instance for instance in instances if instance.sop_class_uid not in CT_STORAGE)
+    made = []
+    if rest:
+        first = rest[0]
+        reason = (
+            f"not a CT image: {first.modality or 'no modality'}, SOP class {first.sop_class_uid or 'unknown'}"
+        )
+        made.append(Acquisition(series_instance_uid=uid, part=0, instances=rest, refused=reason))
+    if not images:
+        return made
+    if _fault(images) == "" and not _is_joined(images):
+        return [*made, _acquisition(uid, 0, images, "")]
+    named, parts = _find_split(images)
+    if len(parts) > 1:
+        parts = sorted(parts, key=_moment)
+        return made + [_acquisition(uid, part, group, named) for part, group in enumerate(parts, start=1)]
+    return [*made, _acquisition(uid, 0, images, "")]
+
+
+def _acquisition(uid: str, part: int, group: tuple[Instance, ...], named: str) -> Acquisition:
+    """Makes an acquisition with its slices in order, or with the reason why they have none."""
+    whole = Acquisition(series_instance_uid=uid, part=part, instances=group, split_by=named)
+    fault = _fault(group)
+    if fault:
+        return Acquisition(series_instance_uid=uid, part=part, instances=group, split_by=named, refused=fault)
+    if len(group) == 1:
+        return whole
+    return Acquisition(
+        series_instance_uid=uid, part=part, instances=stack_slices(whole).order, split_by=named
+    )
+
+
+def _fault(group: Sequence[Instance]) -> str:
+    """Why a group is no regular stack, "" when it is one; a single image has no fault of its own."""
+    if len(group) == 1:
+        return ""
+    try:
+        stack_slices(Acquisition(series_instance_uid="", part=0, instances=tuple(group)))
+    except SeriesRefused as refusal:
+        return str(refusal).removeprefix(": ")
+    return ""
+
+
+def _is_joined(images: tuple[Instance, ...]) -> bool:
+    """Whether a regular stack was scanned in a few ranges with a pause between them (chest, then liver)."""
+    groups = _by(lambda instance: instance.acquisition_number)(images)
+    if not 2 <= len(groups) <= 4 or min(map(len, groups)) < 5:
+        return False
+    times = [[instance.acquired_at for instance in group] for group in groups]
+    if any(moment is None for group in times for moment in group):
+        return False
+    spans = sorted((min(filter(None, group)), max(filter(None, group))) for group in times)
+    pauses = [(after[0] - before[1]).total_seconds() for before, after in pairwise(spans)]
+    return max(pauses) > JOINED_PAUSE_SECONDS
+
+
+def _find_split(images: tuple[Instance, ...]) -> tuple[str, Groups]:
+    """Returns the first split into regular stacks, with its name; ("", one group) when there is none."""
+    copies = _copies(images)
+    splits: list[tuple[str, Split]] = [
+        ("orientation and size", _by(_frame)),
+        ("AcquisitionNumber", _by(lambda instance: instance.acquisition_number)),
+        ("ContrastBolusAgentPhase", _by(lambda instance: instance.contrast_bolus_agent_phase)),
+        ("TemporalPositionIdentifier", _by(lambda instance: instance.temporal_position_identifier)),
+        ("AcquisitionTime", _by_time(lambda instance: instance.acquired_at, copies)),
+        ("ContentTime", _by_time(lambda instance: instance.content_at, copies)),
+        ("ConvolutionKernel", _by(lambda instance: instance.convolution_kernel)),
+        ("SliceThickness", _by(lambda instance: instance.slice_thickness_mm)),
+        ("ImageType", _by(lambda instance: instance.image_type)),
+    ]
+    for name, split in splits:
+        groups = split(images)
+        if _is_clean(groups):
+            return name, groups
+    for (one, first), (two, second) in combinations(splits, 2):
+        groups = [part for group in first(images) for part in second(group)]
+        if _is_clean(groups):
+            return f"{one} and {two}", groups
+    groups = _by_image_order(images)
+    return ("image order", groups) if _is_clean(groups) else ("", [images])
+
+
+def _is_clean(groups: Groups) -> bool:
+    """Whether a split leaves several groups, at least one of them a stack, and every stack regular."""
+    if not 2 <= len(groups) <= MOST_PARTS or max(map(len, groups)) < 2:
+        return False
+    return all(_fault(group) == "" for group in groups)
+
+
+def _by(key: Callable[[Instance], Hashable]) -> Split:
+    """A split by the value of an attribute."""
+
+    def split(images: Sequence[Instance]) -> Groups:
+        groups: dict[Hashable, list[Instance]] = defaultdict(list)
+        for instance in images:
+            groups[key(instance)].append(instance)
+        return [tuple(group) for group in groups.values()]
+
+    return split
+
+
+def _by_time(key: Callable[[Instance], datetime | None], copies: int) -> Split:
+    """A split at the longest pauses between times: as many parts as there are images at one position."""
+
+    def split(images: Sequence[Instance]) -> Groups:
+        timed = [(moment, instance) for instance in images if (moment := key(instance)) is not None]
+        if len(timed) < len(images) or copies < 2:
+            return [tuple(images)]
+        timed.sort(key=lambda pair: pair[0])
+        pauses = [(after[0] - before[0]).total_seconds() for before, after in pairwise(timed)]
+        cuts = sorted(np.argsort(pauses, kind="stable")[len(pauses) - (copies - 1) :].tolist())
+        if min(pauses[cut] for cut in cuts) < CONTENT_PAUSE_SECONDS:
+            return [tuple(images)]
+        edges = [0, *(cut + 1 for cut in cuts), len(timed)]
+        return [tuple(instance for _, instance in timed[a:b]) for a, b in pairwise(edges)]
+
+    return split
+
+
+def _by_image_order(images: Sequence[Instance]) -> Groups:
+    """The n-th image at each position goes to part n; only where every position has the same number of images."""
+    if any(instance.instance_number is None for instance in images):
+        return [tuple(images)]
+    if len({instance.instance_number for instance in images}) < len(images):
+        return [tuple(images)]
+    places: dict[Hashable, list[Instance]] = defaultdict(list)
+    for instance in sorted(images, key=lambda image: image.instance_number or 0):
+        places[_place(instance)].append(instance)
+    if len({len(place) for place in places.values()}) != 1:
+        return [tuple(images)]
+    return [tuple(group) for group in zip(*places.values(), strict=True)]
+
+
+def _copies(images: Sequence[Instance]) -> int:
+    """The largest number of images at one position."""
+    counts: dict[Hashable, int] = defaultdict(int)
+    for instance in images:
+        counts[_place(instance)] += 1
+    return max(counts.values())
+
+
+def _place(instance: Instance) -> Hashable:
+    """A position to a tenth of a millimetre."""
+    return None if instance.position_mm is None else tuple(round(part, 1) for part in instance.position_mm)
+
+
+def _frame(instance: Instance) -> Hashable:
+    """Orientation (to two decimals), size and spacing."""
+    orientation = (
+        None if instance.orientation is None else tuple(round(part, 2) for part in instance.orientation)
+    )
+    return (orientation, instance.rows, instance.columns, instance.pixel_spacing_mm)
+
+
+def _moment(group: tuple[Instance, ...]) -> tuple[datetime, int, int, int]:
+    """The order of acquisition of a part: time, number, temporal position, image number."""
+    latest, last = datetime.max, 1 << 31
+    times = [instance.acquired_at for instance in group if instance.acquired_at is not None]
+    first = group[0]
+    number = first.acquisition_number if first.acquisition_number is not None else last
+    position = first.temporal_position_identifier if first.temporal_position_identifier is not None else last
+    images = [instance.instance_number for instance in group if instance.instance_number is not None]
+    return min(times, default=latest), number, position, min(images, default=last)

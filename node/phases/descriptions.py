@@ -1,0 +1,78 @@
+"""Reads a table of series descriptions and plans phases from them alone, study by study."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.errors import InvalidInput
+from node.phases.plan import plan_phases
+from node.phases.rules import PhaseRules
+from node.study import CT_IMAGE_STORAGE, Acquisition, Instance, PhaseFinding
+
+REQUIRED_COLUMNS = ("patient", "study_date", "series_description")
+OPTIONAL_COLUMNS = ("collection", "study_description", "series_number", "acquisition_number")
+
+
+def read_descriptions(path: Path) -> tuple[Acquisition, ...]:
+    """Returns one acquisition without images per row of a CSV file, in input order; its series UID is ``row N``.
+
+    Args:
+        path: UTF-8, with the columns ``patient``, ``study_date``, ``series_description`` and, where known,
+            ``collection``, ``study_description``, ``series_number``, ``acquisition_number``; others are ignored.
+
+    Raises:
+        InvalidInput: not readable as UTF-8 CSV, or a required column is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InvalidInput(
+                    f"{path.name} lacks the columns {', '.join(missing)}; it has {reader.fieldnames}"
+                )
+            return tuple(_read_row(row, index) for index, row in enumerate(reader))
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise InvalidInput(f"{path} cannot be read as a UTF-8 CSV file: {fault}") from fault
+
+
+def plan_descriptions(rows: Sequence[Acquisition], rules: PhaseRules) -> tuple[PhaseFinding, ...]:
+    """Returns what each row's text and the other rows of its study say, in input order.
+
+    Args:
+        rows: as read; rows of one patient and date are one study.
+        rules: of phases.toml.
+    """
+    studies: dict[str, list[Acquisition]] = defaultdict(list)
+    for row in rows:
+        studies[row.first.study_instance_uid].append(row)
+    findings: dict[str, PhaseFinding] = {}
+    for members in studies.values():
+        for finding in plan_phases(members, {}, rules, geometry=False).findings:
+            findings[finding.acquisition.label] = finding
+    return tuple(findings[row.label] for row in rows)
+
+
+def _read_row(row: dict[str, str | None], index: int) -> Acquisition:
+    """Makes an acquisition of one row."""
+    study = " ".join((row.get(name) or "").strip() for name in ("collection", "patient", "study_date"))
+    instance = Instance(
+        path=Path(),
+        sop_class_uid=CT_IMAGE_STORAGE,
+        sop_instance_uid=f"row {index}",
+        study_instance_uid=study,
+        series_instance_uid=f"row {index}",
+        modality="CT",
+        series_description=(row.get("series_description") or "").strip(),
+        study_description=(row.get("study_description") or "").strip(),
+        series_number=_integer(row.get("series_number")),
+        acquisition_number=_integer(row.get("acquisition_number")),
+    )
+    return Acquisition(series_instance_uid=f"row {index}", part=0, instances=(instance,))
+
+
+def _integer(text: str | None) -> int | None:
+    """A whole number, None when there is none."""
+    text = (text or "").strip()
+    return int(text) if text.lstrip("-").isdigit() else None

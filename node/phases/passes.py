@@ -1,0 +1,334 @@
+"""Groups the acquisitions of a study into passes of the scanner, in order, with what each pass says about its phase."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engines.phase import Phase
+from node.phases.rules import STATES, Hounsfield, PhaseRules, StudentT
+from node.phases.texts import SILENT, TextReading, read_text
+from node.phases.timing import PassTime, injection_likelihood, read_times
+from node.study import Acquisition
+
+SAME_PASS_SECONDS = 1.0
+"""Two acquisitions whose times overlap within this are reconstructions of one pass: a scanner scans once at a time."""
+SAME_PASS_HU = 35.0
+"""Vessels of one pass differ less than this between its reconstructions (OURS: four standard errors of small samples)."""
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One acquisition that may be a phase, with all that is known of it.
+
+    Attributes:
+        hounsfield: median HU by structure, empty where pixels were not measured.
+        fixed: the operator's word.
+    """
+
+    acquisition: Acquisition
+    time: PassTime
+    text: TextReading
+    hounsfield: Mapping[str, float] = field(default_factory=dict)
+    fixed: Phase | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One pass of the scanner with its reconstructions.
+
+    Attributes:
+        members: at least one candidate.
+        likelihood: by state, from everything.
+        without_pixels: by state, from everything but pixels.
+        start_seconds: on the study's clock, None when not known.
+        reasons: the evidence in words.
+    """
+
+    members: tuple[Candidate, ...]
+    likelihood: Vector
+    without_pixels: Vector
+    start_seconds: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passes:
+    """The passes of a study in order; ``order_from`` is time, acquisition_number or series_number."""
+
+    passes: tuple[Pass, ...]
+    order_from: str
+
+
+def read_candidates(
+    acquisitions: Sequence[Acquisition],
+    hounsfield: Mapping[str, Mapping[str, float]],
+    fixed: Mapping[str, Phase],
+    rules: PhaseRules,
+) -> tuple[Candidate, ...]:
+    """Returns the candidates of one study with their times and texts read.
+
+    Args:
+        acquisitions: none of them excluded.
+        hounsfield: by acquisition label, then structure (``aorta``, ``portal_vein``).
+        fixed: the operator's phases by acquisition label.
+        rules: of phases.toml.
+    """
+    times = read_times(acquisitions, rules.injection)
+    protocols = {acquisition.first.protocol_name for acquisition in acquisitions}
+    return tuple(
+        Candidate(
+            acquisition=acquisition,
+            time=time,
+            text=_read_texts(acquisition, len(protocols) > 1, rules),
+            hounsfield=hounsfield.get(acquisition.label, {}),
+            fixed=fixed.get(acquisition.label),
+        )
+        for acquisition, time in zip(acquisitions, times, strict=True)
+    )
+
+
+def group_passes(candidates: Sequence[Candidate], rules: PhaseRules) -> Passes:
+    """Returns the passes of one study in the order of acquisition.
+
+    Reconstructions of one pass share an Irradiation Event UID, or overlap in acquisition time; without times they share the
+    acquisition number, positions and frame of reference and do not contradict each other in text or pixels; or they call
+    themselves a reconstruction, say nothing else, and follow the series they are made of.
+    """
+    order_from = _order_from(candidates)
+    ordered = sorted(candidates, key=lambda candidate: _rank(candidate, order_from))
+    groups: list[list[Candidate]] = []
+    for candidate in ordered:
+        home = next(
+            (group for group in groups if any(_same_pass(candidate, member) for member in group)), None
+        )
+        if home is None and groups and _follows(candidate, groups[-1][-1]):
+            home = groups[-1]
+        if home is None:
+            groups.append([candidate])
+        else:
+            home.append(candidate)
+    agents = {bool(candidate.acquisition.first.contrast_bolus_agent) for candidate in candidates}
+    starts = [candidate.time.start for candidate in candidates if candidate.time.start is not None]
+    zero = min(starts, default=None)
+    made = []
+    for group in groups:
+        known = [candidate.time.start for candidate in group if candidate.time.start is not None]
+        start = (min(known) - zero).total_seconds() if known and zero is not None else None
+        made.append(_weigh(tuple(group), start, len(agents) > 1, rules))
+    return Passes(passes=tuple(made), order_from=order_from)
+
+
+def hounsfield_likelihood(hounsfield: Mapping[str, float], rules: Hounsfield) -> Vector | None:
+    """Returns how well vessel HU fit each state, the largest 1; None when the aorta was not found.
+
+    DELAYED never fits better than PORTAL_VENOUS, so that pixels alone never decide it.
+
+    Args:
+        hounsfield: median HU of ``aorta`` and, where found, ``portal_vein``.
+        rules: the distributions.
+    """
+    aorta, portal = hounsfield.get("aorta"), hounsfield.get("portal_vein")
+    if aorta is None or not math.isfinite(aorta):
+        return None
+    seen = (aorta, portal) if portal is not None and math.isfinite(portal) else (aorta,)
+    logs = np.array([_log_student(seen, getattr(rules, state), rules.degrees_of_freedom) for state in STATES])
+    delayed, portal_venous = STATES.index(Phase.DELAYED.value), STATES.index(Phase.PORTAL_VENOUS.value)
+    logs[delayed] = min(logs[delayed], logs[portal_venous])
+    scaled: list[float] = np.exp(rules.weight * (logs - logs.max())).tolist()
+    return tuple(scaled)
+
+
+def _log_student(seen: tuple[float, ...], distribution: StudentT, degrees: float) -> float:
+    """Logarithm of the density of a Student t, or of its marginal of the aorta."""
+    size = len(seen)
+    offset = np.array(seen) - np.array(distribution.location_hu[:size])
+    scale = np.array(distribution.scale_hu2)[:size, :size]
+    distance = float(offset @ np.linalg.solve(scale, offset))
+    return (
+        math.lgamma((degrees + size) / 2)
+        - math.lgamma(degrees / 2)
+        - size / 2 * math.log(degrees * math.pi)
+        - 0.5 * float(np.linalg.slogdet(scale)[1])
+        - (degrees + size) / 2 * math.log1p(distance / degrees)
+    )
+
+
+def _read_texts(acquisition: Acquisition, protocols_differ: bool, rules: PhaseRules) -> TextReading:
+    """Reads the series description, and the protocol's name where it differs between the series of the study."""
+    reading = read_text(acquisition.first.series_description, rules)
+    if reading.speaks or reading.several or not protocols_differ:
+        return reading
+    protocol = read_text(acquisition.first.protocol_name, rules)
+    return protocol if protocol.phase is not None else reading
+
+
+def _order_from(candidates: Sequence[Candidate]) -> str:
+    """Which attribute orders the passes: times when all have one, else distinct numbers."""
+    if all(candidate.time.start is not None for candidate in candidates):
+        return "time"
+    numbers = [candidate.acquisition.first.acquisition_number for candidate in candidates]
+    series = {candidate.acquisition.series_instance_uid for candidate in candidates}
+    if None not in numbers and (len(set(numbers)) > 1 or len(series) == 1):
+        return "acquisition_number"
+    return "series_number"
+
+
+def _rank(candidate: Candidate, order_from: str) -> tuple[float, float, float, int]:
+    """Sorting key of a candidate."""
+    first = candidate.acquisition.first
+    number = math.inf if first.acquisition_number is None else float(first.acquisition_number)
+    series = math.inf if first.series_number is None else float(first.series_number)
+    if order_from == "time" and candidate.time.start is not None:
+        return candidate.time.start.timestamp(), number, series, candidate.acquisition.part
+    if order_from == "acquisition_number":
+        return number, series, 0.0, candidate.acquisition.part
+    return series, number, 0.0, candidate.acquisition.part
+
+
+def _same_pass(one: Candidate, two: Candidate) -> bool:
+    """Whether two acquisitions are reconstructions of one pass."""
+    if one.fixed is not None and two.fixed is not None and one.fixed != two.fixed:
+        return False
+    first, second = one.acquisition.first, two.acquisition.first
+    if one.time.span is not None and two.time.span is not None:
+        (one_start, one_end), (two_start, two_end) = one.time.span, two.time.span
+        slack = (max(one_start, two_start) - min(one_end, two_end)).total_seconds()
+        return slack <= SAME_PASS_SECONDS
+    if first.irradiation_event_uid and first.irradiation_event_uid == second.irradiation_event_uid:
+        return True
+    if one.acquisition.series_instance_uid == two.acquisition.series_instance_uid:
+        return False
+    if first.acquisition_number is None or first.acquisition_number != second.acquisition_number:
+        return False
+    if first.frame_of_reference_uid != second.frame_of_reference_uid or _contradict(one, two):
+        return False
+    return first.position_mm is not None and _overlap(one.acquisition, two.acquisition)
+
+
+def _contradict(one: Candidate, two: Candidate) -> bool:
+    """Whether texts name different phases or vessels differ too much for one pass."""
+    if one.text.phase is not None and two.text.phase is not None and one.text.phase != two.text.phase:
+        return True
+    shared = set(one.hounsfield) & set(two.hounsfield) & {"aorta", "portal_vein"}
+    return any(abs(one.hounsfield[name] - two.hounsfield[name]) > SAME_PASS_HU for name in shared)
+
+
+def _overlap(one: Acquisition, two: Acquisition) -> bool:
+    """Whether two stacks share part of their range along z."""
+    ranges = []
+    for acquisition in (one, two):
+        heights = [
+            instance.position_mm[2] for instance in acquisition.instances if instance.position_mm is not None
+        ]
+        ranges.append((min(heights), max(heights)))
+    return min(ranges[0][1], ranges[1][1]) >= max(ranges[0][0], ranges[1][0])
+
+
+def _follows(candidate: Candidate, before: Candidate) -> bool:
+    """Whether a series calls itself a reconstruction, says no phase, and has the number after the series before it."""
+    if not candidate.text.reconstruction or candidate.text.phase is not None or candidate.text.several:
+        return False
+    if candidate.time.start is not None or before.text.phase is None:
+        return False
+    number, last = candidate.acquisition.first.series_number, before.acquisition.first.series_number
+    return number is not None and last is not None and number == last + 1
+
+
+def _weigh(group: tuple[Candidate, ...], start: float | None, agents_differ: bool, rules: PhaseRules) -> Pass:
+    """Multiplies what the members of a pass say; members that say the same count once (geometric mean of those who speak)."""
+    fixed = next((member.fixed for member in group if member.fixed is not None), None)
+    if fixed is not None:
+        certain = tuple(1.0 if state == fixed.value else 0.0 for state in STATES)
+        return Pass(
+            members=group,
+            likelihood=certain,
+            without_pixels=certain,
+            start_seconds=start,
+            reasons=("operator",),
+        )
+    reasons: list[str] = []
+    texts = _mean([member.text.likelihood for member in group if member.text.speaks])
+    for member in group:
+        reasons += _tell_text(member)
+    injection = _injection(group, rules, reasons)
+    attribute = _attribute(group, rules, reasons)
+    agent = _agent(group, agents_differ, rules, reasons)
+    pixels = _mean(
+        [
+            found
+            for member in group
+            if (found := hounsfield_likelihood(member.hounsfield, rules.hounsfield)) is not None
+        ]
+    )
+    without = np.prod([texts, injection, attribute, agent], axis=0)
+    return Pass(
+        members=group,
+        likelihood=tuple((without * pixels).tolist()),
+        without_pixels=tuple(without.tolist()),
+        start_seconds=start,
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _mean(vectors: Sequence[Vector]) -> Vector:
+    """Geometric mean of likelihoods; all 1 when there are none."""
+    if not vectors:
+        return SILENT.likelihood
+    mean: list[float] = np.exp(np.log(np.maximum(vectors, 1e-12)).mean(axis=0)).tolist()
+    return tuple(mean)
+
+
+def _tell_text(member: Candidate) -> list[str]:
+    """What a member's text says, in words."""
+    text = member.text
+    if text.several:
+        return [f"text names several phases ({', '.join(text.words)}), so none"]
+    if text.phase is not None:
+        return [f"text '{', '.join(text.words)}' names {text.phase}"]
+    return ["text says enhanced, not which phase"] if text.speaks else []
+
+
+def _injection(group: tuple[Candidate, ...], rules: PhaseRules, reasons: list[str]) -> Vector:
+    """Likelihood of the seconds after injection, of the first member that has them."""
+    for member in group:
+        reasons += member.time.doubts
+    seconds = next(
+        (
+            member.time.seconds_after_injection
+            for member in group
+            if member.time.seconds_after_injection is not None
+        ),
+        None,
+    )
+    if seconds is None:
+        return SILENT.likelihood
+    reasons.append(f"{seconds:.0f} s after the start of injection")
+    return injection_likelihood(seconds, rules.injection)
+
+
+def _attribute(group: tuple[Candidate, ...], rules: PhaseRules, reasons: list[str]) -> Vector:
+    """Likelihood of Contrast/Bolus Agent Phase (0018,9344)."""
+    words = {member.acquisition.first.contrast_bolus_agent_phase.upper() for member in group} & set(
+        rules.attribute
+    )
+    if len(words) != 1:
+        return SILENT.likelihood
+    (word,) = words
+    reasons.append(f"Contrast/Bolus Agent Phase is {word}")
+    row = rules.attribute[word]
+    return tuple(row.get(state, row["other"]) for state in STATES)
+
+
+def _agent(
+    group: tuple[Candidate, ...], agents_differ: bool, rules: PhaseRules, reasons: list[str]
+) -> Vector:
+    """Likelihood of an empty Contrast/Bolus Agent where other passes of the study have one."""
+    if not agents_differ or any(member.acquisition.first.contrast_bolus_agent for member in group):
+        return SILENT.likelihood
+    reasons.append("no contrast agent named, other series of the study name one")
+    row = rules.agent.empty_elsewhere_filled
+    return tuple(row.get(state, row["other"]) for state in STATES)

@@ -1,0 +1,227 @@
+"""The rules of phase recognition, read from conf/phases.toml and checked as a whole."""
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engines.configuration import find_conf
+from engines.errors import InvalidInput
+from engines.phase import Phase
+
+OTHER = "OTHER"
+"""The hidden state of a pass that is none of the four phases."""
+STATES: tuple[str, ...] = (*(phase.value for phase in Phase), OTHER)
+"""The hidden states, in the order of every likelihood vector."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Strength(StrEnum):
+    """How far a text may be trusted."""
+
+    PLAIN = "plain"
+    DOUBTFUL = "doubtful"
+    HINT = "hint"
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ByOrder(_Rules):
+    """A probability by the attribute that gave the order of the passes."""
+
+    time: Probability
+    acquisition_number: Probability
+    series_number: Probability
+
+
+class Decision(_Rules):
+    """Thresholds on posterior probabilities."""
+
+    named: Probability
+    used: Probability
+    without_pixels_delayed: Probability
+    other: ByOrder
+
+
+class LogNormal(_Rules):
+    """A log-normal distribution of seconds."""
+
+    median_seconds: Positive
+    spread: Positive
+
+
+class Gap(_Rules):
+    """Seconds between two passes, by the states of both."""
+
+    outlier: Probability
+    PRE_CONTRAST: dict[Phase, LogNormal]
+    ARTERIAL: dict[Phase, LogNormal]
+    PORTAL_VENOUS: dict[Phase, LogNormal]
+    DELAYED: dict[Phase, LogNormal]
+
+
+class Sequence(_Rules):
+    """Order and gaps of the phases within a study."""
+
+    first: dict[Phase, Probability]
+    next: dict[Phase, dict[Phase, Probability]]
+    backward: ByOrder
+    gap: Gap
+
+    @model_validator(mode="after")
+    def _sums(self) -> Self:
+        rows = {"first": self.first} | {f"next.{phase}": row for phase, row in self.next.items()}
+        for name, row in rows.items():
+            if set(row) != set(Phase) or abs(sum(row.values()) - 1.0) > 1e-6:
+                raise ValueError(
+                    f"sequence.{name} must name the four phases and sum to 1, got {sum(row.values()):g}"
+                )
+        return self
+
+
+class Injection(_Rules):
+    """Seconds after the start of the injection."""
+
+    earliest_seconds: float
+    latest_seconds: Positive
+    outlier: Probability
+    ARTERIAL: LogNormal
+    PORTAL_VENOUS: LogNormal
+    DELAYED: LogNormal
+
+
+class StudentT(_Rules):
+    """Location and scale of (aorta, portal vein), HU and HU squared."""
+
+    location_hu: tuple[float, float]
+    scale_hu2: tuple[tuple[float, float], tuple[float, float]]
+
+
+class Hounsfield(_Rules):
+    """Distribution of vessel HU by state."""
+
+    degrees_of_freedom: Positive
+    weight: Probability
+    PRE_CONTRAST: StudentT
+    ARTERIAL: StudentT
+    PORTAL_VENOUS: StudentT
+    DELAYED: StudentT
+    OTHER: StudentT
+
+
+class Agent(_Rules):
+    """What an empty Contrast/Bolus Agent says where other passes of the study have one."""
+
+    empty_elsewhere_filled: dict[str, Probability]
+
+
+class Words(_Rules):
+    """Words that are looked for in a text."""
+
+    words: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    language: str = ""
+    source: str = ""
+
+
+class Says(Words):
+    """Words that name a phase."""
+
+    phase: Phase
+    strength: Strength
+
+
+class Text(_Rules):
+    """How texts are read."""
+
+    plain: Probability
+    doubtful: Probability
+    hint: Probability
+    other: Probability
+    shortest_seconds: Positive
+    longest_seconds: Positive
+    second_words: tuple[str, ...]
+    minute_words: tuple[str, ...]
+    reconstruction_words: tuple[str, ...]
+    says: tuple[Says, ...]
+    enhanced: tuple[Words, ...]
+    silent: tuple[Words, ...]
+
+
+class Limits(_Rules):
+    """Geometry that an acquisition must have to be used."""
+
+    fewest_slices: Annotated[int, Field(ge=2)]
+    least_coverage_mm: Positive
+    least_normal_z: Probability
+    thickest_slice_mm: Positive
+
+
+class Exclude(Words):
+    """One reason why images are not a phase, and how they are known."""
+
+    reason: str
+    image_types: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    unless_words: tuple[str, ...] = ()
+    unless_parts: tuple[str, ...] = ()
+
+
+class Kernels(_Rules):
+    """Regular expressions of convolution kernels."""
+
+    sharp: tuple[str, ...]
+    soft: tuple[str, ...]
+
+
+class Choice(_Rules):
+    """Weights of the choice between reconstructions of one pass."""
+
+    soft_kernel: float
+    original: float
+    best_thickness_mm: Positive
+    thickness_weight: float
+    coverage_weight: float
+
+
+class PhaseRules(_Rules):
+    """All rules of phase recognition, version 1 of the file."""
+
+    schema_version: Annotated[int, Field(ge=1, le=1)]
+    decision: Decision
+    sequence: Sequence
+    injection: Injection
+    hounsfield: Hounsfield
+    attribute: dict[str, dict[str, Probability]]
+    agent: Agent
+    text: Text
+    limits: Limits
+    exclude: tuple[Exclude, ...]
+    kernels: Kernels
+    choice: Choice
+
+
+def load_rules(path: Path | None = None) -> PhaseRules:
+    """Returns the rules of a file, by default those of ``conf/phases.toml``.
+
+    Args:
+        path: another file, as given by ``--rules``.
+
+    Raises:
+        InvalidInput: not TOML, or faults in it; all are listed at once.
+    """
+    found = find_conf("phases.toml", path)
+    try:
+        return PhaseRules.model_validate(tomllib.loads(found.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as fault:
+        raise InvalidInput(f"{found} is not TOML: {fault}") from fault
+    except ValidationError as fault:
+        lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
+        raise InvalidInput(f"{found.name} has {len(lines)} faults:\n" + "\n".join(lines)) from fault

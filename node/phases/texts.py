@@ -1,0 +1,272 @@
+"""Reads what texts in many languages say about the contrast phase."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from engines.phase import Phase
+from node.phases.rules import OTHER, STATES, PhaseRules, Says, Strength, Text, Words
+from node.phases.timing import injection_likelihood
+
+_SEPARATOR = r"[\s\-_/.,:;()\[\]]+"
+_LETTERS = {"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"}
+"""Latin letters that Unicode does not decompose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextReading:
+    """What one text says.
+
+    Attributes:
+        likelihood: by state, the largest is 1; all 1 when the text says nothing.
+        phase: the phase that the text names, None when none or several.
+        seconds: the only scan delay that the text names, s.
+        words: what was read, for the reasons.
+        several: the text names several phases and therefore says nothing.
+        reconstruction: the text calls itself a reconstruction.
+    """
+
+    likelihood: tuple[float, ...]
+    phase: Phase | None = None
+    seconds: float | None = None
+    words: tuple[str, ...] = ()
+    several: bool = False
+    reconstruction: bool = False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the text favours any state."""
+        return min(self.likelihood) < 1.0
+
+
+SILENT = TextReading(likelihood=(1.0,) * len(STATES))
+"""The reading of an empty text."""
+
+
+def repair_text(text: str) -> str:
+    """Returns a text whose bytes are GBK though labelled ISO_IR 100, decoded as GBK; any other text as it is.
+
+    Only for matching: records and results keep the text as it came.
+    """
+    try:
+        raw = text.encode("latin-1")
+        repaired = raw.decode("gbk")
+    except UnicodeError:
+        return text
+    high = sum(byte >= 0x80 for byte in raw)
+    chinese = sum("\u4e00" <= letter <= "\u9fff" for letter in repaired)
+    return repaired if high >= 2 and 2 * chinese >= high * 0.8 else text
+
+
+def fold_text(text: str) -> str:
+    """Returns a text ready for matching: repaired, NFKC, casefolded, without accents, with single blanks."""
+    text = unicodedata.normalize("NFKC", repair_text(text)).casefold()
+    text = "".join(
+        letter for letter in unicodedata.normalize("NFD", text) if unicodedata.category(letter) != "Mn"
+    )
+    text = unicodedata.normalize("NFC", "".join(_LETTERS.get(letter, letter) for letter in text))
+    return re.sub(r"[\s_^]+", " ", text).strip()
+
+
+def read_text(text: str, rules: PhaseRules) -> TextReading:
+    """Returns what a description says about its phase.
+
+    Args:
+        text: Series Description, Protocol Name or the like, as decoded from the header.
+        rules: the words and their strengths.
+    """
+    return _read_folded(fold_text(text), _Lexicon(rules.text), rules) if text.strip() else SILENT
+
+
+def matches_words(folded: str, words: Words) -> bool:
+    """Returns whether any word, part or pattern occurs in a folded text."""
+    expression = _compile((words.words, words.parts, words.patterns))
+    return expression is not None and expression.search(folded) is not None
+
+
+class _Lexicon:
+    """The words of the rules as expressions, compiled once per set of rules."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+
+    def __hash__(self) -> int:
+        return id(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Lexicon) and other.text is self.text
+
+    @property
+    def entries(self) -> tuple[tuple[re.Pattern[str], Words | None], ...]:
+        """Expression and entry; None stands for words that say nothing."""
+        return _entries(self)
+
+    @property
+    def numbers(self) -> re.Pattern[str]:
+        """Numbers followed by a word of time: ``70s``, ``3 min``, ``30 70 120 sec``, ``35"``."""
+        return _numbers(self)
+
+
+@lru_cache(maxsize=8)
+def _entries(lexicon: _Lexicon) -> tuple[tuple[re.Pattern[str], Words | None], ...]:
+    """Compiles the entries of a lexicon."""
+    text = lexicon.text
+    every: list[tuple[Words, Words | None]] = [(entry, entry) for entry in (*text.says, *text.enhanced)]
+    every += [(entry, None) for entry in text.silent]
+    compiled = ((_compile((words.words, words.parts, words.patterns)), meaning) for words, meaning in every)
+    return tuple((expression, meaning) for expression, meaning in compiled if expression is not None)
+
+
+@lru_cache(maxsize=8)
+def _numbers(lexicon: _Lexicon) -> re.Pattern[str]:
+    """Compiles the expression of numbers with a unit of time."""
+    seconds = "|".join(sorted(map(re.escape, lexicon.text.second_words), key=len, reverse=True))
+    minutes = "|".join(sorted(map(re.escape, lexicon.text.minute_words), key=len, reverse=True))
+    return re.compile(
+        rf"(?<![\w.])(?P<numbers>\d{{1,4}}(?:[\s,/+&-]+\d{{1,4}})*)\s*-?\s*(?:(?P<second>{seconds}|\")|(?P<minute>{minutes}|'))"
+        r"(?![a-z0-9])"
+    )
+
+
+@lru_cache(maxsize=512)
+def _compile(words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]) -> re.Pattern[str] | None:
+    """Returns one expression for whole words, parts of words and patterns; None when there are none."""
+    whole, parts, patterns = words
+    choices = [rf"(?<![a-z0-9]){_flexible(word)}(?![a-z0-9])" for word in _longest_first(whole)]
+    choices += [_flexible(part) for part in _longest_first(parts)]
+    choices += list(patterns)
+    return re.compile("|".join(f"(?:{choice})" for choice in choices)) if choices else None
+
+
+def _longest_first(words: Iterable[str]) -> list[str]:
+    """Words folded and sorted so that the longest is tried first."""
+    return sorted({fold_text(word) for word in words}, key=lambda word: (-len(word), word))
+
+
+def _flexible(word: str) -> str:
+    """A word in which a blank stands for any separators."""
+    return _SEPARATOR.join(re.escape(part) for part in word.split(" "))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the words of one text said so far."""
+
+    says: list[Says] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    enhanced: bool = False
+    seconds: set[float] = field(default_factory=set)
+
+
+def _read_folded(folded: str, lexicon: _Lexicon, rules: PhaseRules) -> TextReading:
+    """Reads a folded text: times first, then the longest words, each place once."""
+    found = _Found()
+    rest = _take_times(folded, lexicon, found)
+    spans = [
+        (match.start(), match.end(), meaning)
+        for expression, meaning in lexicon.entries
+        for match in expression.finditer(rest)
+        if match.end() > match.start()
+    ]
+    taken: list[tuple[int, int]] = []
+    for start, end, meaning in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
+        if any(start < other_end and end > other_start for other_start, other_end in taken):
+            continue
+        taken.append((start, end))
+        if isinstance(meaning, Says):
+            found.says.append(meaning)
+            found.words.append(rest[start:end].strip())
+        elif meaning is not None:
+            found.enhanced = True
+    expression = _compile((rules.text.reconstruction_words, (), ()))
+    reconstruction = expression is not None and expression.search(folded) is not None
+    return _conclude(found, rules, reconstruction=reconstruction)
+
+
+def _take_times(folded: str, lexicon: _Lexicon, found: _Found) -> str:
+    """Collects scan delays and returns the text with them blanked."""
+    text = lexicon.text
+    pieces = []
+    end = 0
+    for match in lexicon.numbers.finditer(folded):
+        factor = 60.0 if match.group("minute") else 1.0
+        numbers = [factor * int(number) for number in re.findall(r"\d+", match.group("numbers"))]
+        values = [number for number in numbers if text.shortest_seconds <= number <= text.longest_seconds]
+        if not values:
+            continue
+        found.seconds.update(values)
+        found.words.append(match.group(0).strip())
+        pieces += [folded[end : match.start()], " " * (match.end() - match.start())]
+        end = match.end()
+    return "".join(pieces) + folded[end:]
+
+
+def _conclude(found: _Found, rules: PhaseRules, *, reconstruction: bool) -> TextReading:
+    """Weighs what was found."""
+    words = tuple(dict.fromkeys(found.words))
+    if len(found.seconds) > 1:
+        return TextReading(
+            likelihood=SILENT.likelihood, words=words, several=True, reconstruction=reconstruction
+        )
+    if found.seconds:
+        (seconds,) = found.seconds
+        return _conclude_seconds(seconds, found, rules, words, reconstruction)
+    strengths = {phase: _strength(found.says, phase) for phase in {entry.phase for entry in found.says}}
+    strongest = min(strengths.values(), default=Strength.HINT, key=list(Strength).index)
+    phases = [
+        phase for phase, strength in strengths.items() if strength == strongest or strength != Strength.HINT
+    ]
+    if len(phases) > 1:
+        return TextReading(
+            likelihood=SILENT.likelihood, words=words, several=True, reconstruction=reconstruction
+        )
+    if phases:
+        doubt = {
+            Strength.PLAIN: rules.text.plain,
+            Strength.DOUBTFUL: rules.text.doubtful,
+            Strength.HINT: rules.text.hint,
+        }
+        likelihood = tuple(
+            1.0
+            if state == phases[0].value
+            else max(doubt[strongest], rules.text.other if state == OTHER else 0.0)
+            for state in STATES
+        )
+        return TextReading(likelihood=likelihood, phase=phases[0], words=words, reconstruction=reconstruction)
+    if found.enhanced:
+        against = tuple(rules.text.doubtful if state == Phase.PRE_CONTRAST.value else 1.0 for state in STATES)
+        return TextReading(likelihood=against, words=("enhanced",), reconstruction=reconstruction)
+    return TextReading(likelihood=SILENT.likelihood, reconstruction=reconstruction)
+
+
+def _conclude_seconds(
+    seconds: float, found: _Found, rules: PhaseRules, words: tuple[str, ...], reconstruction: bool
+) -> TextReading:
+    """Weighs one named scan delay; a phase word beside it must not contradict."""
+    raw = injection_likelihood(seconds, rules.injection)
+    top = max(raw[:-1])
+    likelihood = [max(value / top, rules.text.plain) for value in raw[:-1]] + [
+        max(rules.text.plain, rules.text.other)
+    ]
+    phase = Phase(STATES[max(range(len(likelihood)), key=likelihood.__getitem__)])
+    named = {
+        entry.phase
+        for entry in found.says
+        if entry.strength == Strength.PLAIN and entry.phase != Phase.DELAYED
+    }
+    if named - {phase}:
+        return TextReading(
+            likelihood=SILENT.likelihood, words=words, several=True, reconstruction=reconstruction
+        )
+    return TextReading(
+        likelihood=tuple(likelihood), phase=phase, seconds=seconds, words=words, reconstruction=reconstruction
+    )
+
+
+def _strength(says: list[Says], phase: Phase) -> Strength:
+    """The greatest strength with which a phase is named."""
+    return min((entry.strength for entry in says if entry.phase == phase), key=list(Strength).index)
