@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,13 @@ def _pairs(row: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple((name, float(value)) for name, value in row.items())
 
 
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
+
+
 def _check(document: object) -> None:
-    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-    faults = sorted(validator.iter_errors(document), key=lambda fault: fault.json_path)
+    faults = sorted(_validator().iter_errors(document), key=lambda fault: fault.json_path)
     if faults:
         lines = "; ".join(f"{fault.json_path}: {fault.message}" for fault in faults[:5])
         raise InvalidInput(f"report.json does not fit its schema (version {SCHEMA_VERSION}): {lines}")

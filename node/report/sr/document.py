@@ -100,7 +100,7 @@ def restate_as_comprehensive(document: Dataset) -> Dataset:
     Source: PS3.3 A.35.3 (Comprehensive SR IOD).
     """
     restated = Dataset()
-    restated.update({tag: document[tag] for tag in document.keys() if tag != _SOP_CLASS_UID})
+    restated.update({element.tag: element for element in document if element.tag != _SOP_CLASS_UID})
     restated.SOPClassUID = ComprehensiveSRStorage
     restated.file_meta = copy.deepcopy(document.file_meta)
     restated.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage

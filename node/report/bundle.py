@@ -1,0 +1,145 @@
+"""All objects of one result, written, read back and checked: SEG, SR, PDF, page pictures and report.json."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from engines.phase import Phase
+from engines.plots import SurvivalCurve
+from node.report.header import Envelope, localise, read_source
+from node.report.json_form import write_json
+from node.report.record import ObjectEntry, Report
+from node.report.segments import BoolArray, draw_masks, list_segments
+from node.report.sources import ReportSources
+from node.report.uids import digest_report
+from node.report.validate import validate_object
+
+REPORT_NAME: Final = "report.json"
+PDF_NAME: Final = "report.pdf"
+OBJECTS_FOLDER: Final = "dicom"
+PAGES_FOLDER: Final = "pages"
+
+_FILE_MODE: Final = 0o640
+"""Results hold patient data: nobody outside the group reads them (dicom notes, section 5)."""
+
+
+def write_objects(report: Report, sources: ReportSources, out: Path) -> Report:
+    """Returns the report with its objects, after writing all of them under ``out``.
+
+    Written are ``dicom/SEG_<PHASE>.dcm`` for each acquisition used (where something was outlined), ``dicom/SR.dcm``,
+    ``dicom/PDF.dcm``, ``report.pdf``, ``pages/page-<n>.png`` and ``report.json``. The same report and sources give the
+    same UIDs and bytes; a report that says the same at another time gives the same UIDs.
+
+    Args:
+        report: the conclusion; its ``objects`` are replaced.
+        sources: what the objects are drawn from.
+        out: folder, made when absent; files of an earlier run are replaced.
+
+    Raises:
+        GeometryMismatch: a volume or mask does not lie on its slices.
+        ObjectInvalid: an object did not pass its checks; report.json is not written.
+        InvalidInput: the report does not fit its schema.
+    """
+    from node.report.pdf.document import picture_pages, write_pdf
+    from node.report.pdf.encapsulate import encapsulate_pdf
+    from node.report.seg import build_segmentation
+    from node.report.sr.document import build_document
+
+    source = read_source(sources.instance)
+    segments = list_segments(report) if sources.liver is not None else ()
+    masks = {used.phase: draw_masks(segments, sources, used) for used in sources.used} if segments else {}
+    envelope = Envelope(
+        report=report,
+        source=source,
+        digest=digest_report(report, *_source_digests(sources, source, masks)),
+        concluded=localise(report.concluded_at, source),
+    )
+    segmentations = {
+        used.phase: build_segmentation(envelope, used, segments, masks[used.phase])
+        for used in sources.used
+        if used.phase in masks and any(mask.any() for mask in masks[used.phase])
+    }
+    document = build_document(envelope, sources, segments, masks, segmentations)
+    pdf = write_pdf(envelope, sources, segments, masks)
+    objects = [("SEG", f"SEG_{phase.value}", dataset) for phase, dataset in segmentations.items()]
+    objects += [("SR", "SR", document), ("PDF", "PDF", encapsulate_pdf(envelope, sources, pdf))]
+    entries = _write_checked(objects, report, sources, out)
+    _write_bytes(out / PDF_NAME, pdf)
+    for stale in (out / PAGES_FOLDER).glob("page-*.png"):
+        stale.unlink()
+    for number, picture in enumerate(picture_pages(pdf), start=1):
+        _write_bytes(out / PAGES_FOLDER / f"page-{number}.png", picture)
+    complete = replace(report, objects=entries)
+    _write_bytes(out / REPORT_NAME, write_json(complete).encode("utf-8"))
+    return complete
+
+
+def _source_digests(
+    sources: ReportSources, source: Dataset, masks: dict[Phase, tuple[BoolArray, ...]]
+) -> list[str]:
+    """What the objects hold beyond the report, as digests: patient, slices by UID, masks, curves, activation maps."""
+    patient = [
+        str(source.get(key, "")) for key in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+    ]
+    digests = [_digest("\x00".join(patient).encode("utf-8"))]
+    for used in sources.used:
+        uids = " ".join(instance.sop_instance_uid for instance in used.acquisition.instances)
+        bits = [np.packbits(mask).tobytes() for mask in masks.get(used.phase, ())]
+        digests.append(_digest(used.phase.value.encode(), uids.encode(), *bits))
+    for cohort in sources.cohort_curves:
+        digests.append(_digest(cohort.endpoint.encode(), cohort.group.encode(), *_curve_bytes(cohort.curve)))
+    for own in sources.patient_curves:
+        digests.append(_digest(own.endpoint.encode(), *_curve_bytes(own.curve)))
+    for entry in sources.saliency:
+        digests.append(_digest(entry.endpoint.encode(), entry.network.encode(), entry.volume.array.tobytes()))
+    return digests
+
+
+def _curve_bytes(curve: SurvivalCurve) -> list[bytes]:
+    arrays = (curve.months, curve.probability, curve.low, curve.high)
+    return [np.asarray(array, dtype="<f8").tobytes() for array in arrays if array is not None]
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _write_checked(
+    objects: list[tuple[str, str, Dataset]], report: Report, sources: ReportSources, out: Path
+) -> tuple[ObjectEntry, ...]:
+    known = {instance.sop_instance_uid for used in sources.used for instance in used.acquisition.instances}
+    known |= {sources.instance.sop_instance_uid}
+    known |= {str(dataset.SOPInstanceUID) for _, _, dataset in objects}
+    folder = out / OBJECTS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.dcm"):
+        stale.unlink()
+    entries: list[ObjectEntry] = []
+    for kind, name, dataset in objects:
+        path = folder / f"{name}.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        path.chmod(_FILE_MODE)
+        validate_object(path, study_instance_uid=report.study_instance_uid, known_uids=frozenset(known))
+        entries.append(
+            ObjectEntry(
+                kind=kind,
+                sop_class_uid=str(dataset.SOPClassUID),
+                sop_instance_uid=str(dataset.SOPInstanceUID),
+                path=path.relative_to(out).as_posix(),
+            )
+        )
+    return tuple(entries)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(_FILE_MODE)

@@ -1,0 +1,1 @@
+"""The report on paper: pages, their pictures, and the Encapsulated PDF object."""

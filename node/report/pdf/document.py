@@ -1,0 +1,78 @@
+"""The report as a PDF: pages in their order, and pictures of the pages."""
+
+from io import BytesIO
+from typing import Final
+
+from engines.phase import Phase
+from node.report.header import Envelope
+from node.report.pdf.method import draw_method
+from node.report.pdf.paper import PageHead, Paper
+from node.report.pdf.pictures import draw_pictures
+from node.report.pdf.refusal import draw_refusal
+from node.report.pdf.sections import patient_line, read_details
+from node.report.pdf.summary import draw_summary
+from node.report.record import Status
+from node.report.segments import BoolArray, Segment
+from node.report.sources import ReportSources
+from node.report.wording import warnings_of
+
+TITLE: Final = "Survival estimate from liver CT"
+
+_PAGE_SCALE: Final = 110.0 / 72.0
+"""Pictures of pages at 110 dots an inch: legible on a screen, about 1000 pixels wide (OURS)."""
+
+
+def write_pdf(
+    envelope: Envelope,
+    sources: ReportSources,
+    segments: tuple[Segment, ...],
+    masks: dict[Phase, tuple[BoolArray, ...]],
+) -> bytes:
+    """Returns the report as PDF; the same report gives the same bytes.
+
+    Args:
+        envelope: what the result's objects share.
+        sources: volumes and curves.
+        segments: structures with outlines; may be empty.
+        masks: of each segment, by phase, on the phase's grid.
+    """
+    report = envelope.report
+    details = read_details(envelope.source)
+    when = envelope.concluded.strftime("%Y-%m-%d %H:%M %z")
+    head = PageHead(
+        title=TITLE,
+        patient_line=patient_line(details),
+        warnings=warnings_of(report),
+        foot=f"mmf-node {report.software_version}   ·   {when}   ·   study {report.study_instance_uid}",
+    )
+    paper = Paper(head, created=envelope.concluded)
+    if report.status == Status.ASSESSED:
+        draw_summary(paper, report, sources, details)
+        if segments and masks:
+            paper.start_page()
+            draw_pictures(paper, sources, segments, masks)
+        paper.start_page()
+        draw_method(paper, report, sources)
+    else:
+        draw_refusal(paper, report, sources, details)
+    return paper.output()
+
+
+def picture_pages(pdf: bytes) -> tuple[bytes, ...]:
+    """Returns a PNG of each page.
+
+    Args:
+        pdf: a PDF document.
+    """
+    import pypdfium2
+
+    pictures: list[bytes] = []
+    document = pypdfium2.PdfDocument(pdf)
+    try:
+        for page in document:
+            stream = BytesIO()
+            page.render(scale=_PAGE_SCALE).to_pil().save(stream, format="PNG", optimize=True)
+            pictures.append(stream.getvalue())
+    finally:
+        document.close()
+    return tuple(pictures)
