@@ -320,7 +320,13 @@ def _figure(width_mm: float, height_mm: float) -> "Figure":
 
 def _png(figure: "Figure") -> bytes:
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    figure.savefig(
+        stream,
+        format="png",
+        dpi=_DOTS_PER_INCH,
+        metadata={"Software": None},
+        pil_kwargs={"compress_level": 2},
+    )
     return stream.getvalue()
 
 

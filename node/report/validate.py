@@ -7,6 +7,7 @@ from typing import Final
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
@@ -96,6 +97,9 @@ _TYPE_1: Final = {
 """With a value, by SOP class. Source: PS3.3 A.51, A.35.13, A.45.1, A.8.1."""
 
 
+_REFERENCED_INSTANCE: Final = Tag("ReferencedSOPInstanceUID")
+
+
 def validate_object(path: Path, *, study_instance_uid: str, known_uids: frozenset[str]) -> Dataset:
     """Returns the object read back from its file, after every check.
 
@@ -140,7 +144,7 @@ def list_faults(dataset: Dataset, *, study_instance_uid: str, known_uids: frozen
         if keyword not in dataset:
             yield f"{keyword} is absent"
     yield from _identity_faults(dataset, study_instance_uid)
-    yield from _reference_faults(dataset, known_uids)
+    yield from _uid_faults(dataset, known_uids)
     if sop_class == SegmentationStorage:
         yield from _segmentation_faults(dataset)
     elif sop_class == EncapsulatedPDFStorage:
@@ -159,12 +163,6 @@ def _identity_faults(dataset: Dataset, study_instance_uid: str) -> Iterator[str]
         yield "the file meta group names another SOP class"
     if dataset.get("StudyInstanceUID") != study_instance_uid:
         yield f"belongs to study {dataset.get('StudyInstanceUID')}, expected {study_instance_uid}"
-    for element in dataset.iterall():
-        if element.VR == "UI":
-            values = element.value if element.VM > 1 else [element.value]
-            for value in values:
-                if value and not UID(value).is_valid:
-                    yield f"{element.keyword} holds {value!r}, no UID"
     equipment = dataset.get("ContributingEquipmentSequence") or []
     if not any(item.get("ManufacturerModelName") == PRODUCT_NAME for item in equipment):
         yield "this product does not stand among the contributing equipment"
@@ -172,20 +170,31 @@ def _identity_faults(dataset: Dataset, study_instance_uid: str) -> Iterator[str]
         yield "the series description does not say research use only"
 
 
-def _reference_faults(dataset: Dataset, known_uids: frozenset[str]) -> Iterator[str]:
-    predecessors = {
-        element.value
-        for item in dataset.get("PredecessorDocumentsSequence") or []
-        for element in item.iterall()
-        if element.keyword == "ReferencedSOPInstanceUID"
-    }
-    unknown = {
-        str(element.value)
-        for element in dataset.iterall()
-        if element.keyword == "ReferencedSOPInstanceUID" and element.value not in known_uids | predecessors
-    }
-    for uid in sorted(unknown):
+def _uid_faults(dataset: Dataset, known_uids: frozenset[str]) -> Iterator[str]:
+    """Every UID is one, and every instance that is referred to is known."""
+    strangers: set[str] = set()
+    predecessors = _referenced(dataset, "PredecessorDocumentsSequence")
+    for element in dataset.iterall():
+        if element.VR != "UI":
+            continue
+        for value in element.value if element.VM > 1 else [element.value]:
+            if value and not UID(value).is_valid:
+                yield f"{element.keyword} holds {value!r}, no UID"
+        if element.tag == _REFERENCED_INSTANCE and str(element.value) not in known_uids | predecessors:
+            strangers.add(str(element.value))
+    for uid in sorted(strangers):
         yield f"refers to instance {uid}, which is neither of the study's used slices nor of this result"
+
+
+def _referenced(dataset: Dataset, *keywords: str) -> frozenset[str]:
+    """The SOP Instance UIDs that the named sequences refer to, at any depth."""
+    return frozenset(
+        str(element.value)
+        for keyword in keywords
+        for item in dataset.get(keyword) or []
+        for element in item.iterall()
+        if element.tag == _REFERENCED_INSTANCE
+    )
 
 
 def _segmentation_faults(dataset: Dataset) -> Iterator[str]:
@@ -205,19 +214,10 @@ def _segmentation_faults(dataset: Dataset) -> Iterator[str]:
 
 def _report_faults(dataset: Dataset) -> Iterator[str]:
     """Every image in the content tree stands in the evidence. Source: PS3.3 C.17.2 (0040,A375)."""
-    evidence = {
-        str(element.value)
-        for sequence in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
-        for item in dataset.get(sequence) or []
-        for element in item.iterall()
-        if element.keyword == "ReferencedSOPInstanceUID"
-    }
-    cited = {
-        str(element.value)
-        for item in dataset.get("ContentSequence") or []
-        for element in item.iterall()
-        if element.keyword == "ReferencedSOPInstanceUID"
-    }
+    evidence = _referenced(
+        dataset, "CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"
+    )
+    cited = _referenced(dataset, "ContentSequence")
     for uid in sorted(cited - evidence):
         yield f"cites instance {uid}, which the evidence does not list"
     if dataset.get("VerificationFlag") != "UNVERIFIED":

@@ -69,19 +69,25 @@ def test_a_rerun_gives_the_same_bytes(result, sources, tmp_path):
     assert contents(tmp_path) == contents(out)
 
 
-def test_a_later_rerun_gives_the_same_uids(result, sources, tmp_path):
-    _, report = result
-    later = replace(make_report(), concluded_at=report.concluded_at + timedelta(days=3))
-    assert write_objects(later, sources, tmp_path).objects == report.objects
+def outlined_failure():
+    """A refusal after segmentation: SEG objects and one page, quicker to write than three pages."""
+    return replace(make_failure(), structures=make_report().structures)
 
 
-def test_another_mask_gives_other_uids(result, sources, tmp_path):
-    _, report = result
+def test_a_later_rerun_gives_the_same_uids_and_another_mask_others(sources, tmp_path):
+    report = outlined_failure()
+    first = write_objects(report, sources, tmp_path / "first").objects
+    later = replace(report, concluded_at=report.concluded_at + timedelta(days=3))
+    assert [entry.kind for entry in first] == ["SEG", "SEG", "SEG", "SR", "PDF"]
+    assert write_objects(later, sources, tmp_path / "later").objects == first
     array = sources.liver.array.copy()
     array[np.unravel_index(array.argmax(), array.shape)] = False
-    other = replace(sources, liver=replace(sources.liver, array=array))
-    uids = {entry.sop_instance_uid for entry in write_objects(make_report(), other, tmp_path).objects}
-    assert not uids & {entry.sop_instance_uid for entry in report.objects}
+    other = write_objects(
+        report, replace(sources, liver=replace(sources.liver, array=array)), tmp_path / "other"
+    )
+    assert not {entry.sop_instance_uid for entry in other.objects} & {
+        entry.sop_instance_uid for entry in first
+    }
 
 
 def test_warnings_stand_on_every_page(result):
@@ -167,7 +173,7 @@ def test_an_arabic_name_is_unharmed(tmp_path):
 
 def test_an_empty_patient_module_works(tmp_path):
     sources = make_sources(tmp_path, ct_header(patient=False))
-    report = write_objects(make_report(), sources, tmp_path / "out")
+    report = write_objects(outlined_failure(), sources, tmp_path / "out")
     for entry in report.objects:
         dataset = pydicom.dcmread(tmp_path / "out" / entry.path)
         assert "PatientID" in dataset

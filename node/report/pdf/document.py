@@ -71,7 +71,7 @@ def picture_pages(pdf: bytes) -> tuple[bytes, ...]:
     try:
         for page in document:
             stream = BytesIO()
-            page.render(scale=_PAGE_SCALE).to_pil().save(stream, format="PNG", optimize=True)
+            page.render(scale=_PAGE_SCALE).to_pil().save(stream, format="PNG", compress_level=4)
             pictures.append(stream.getvalue())
     finally:
         document.close()
