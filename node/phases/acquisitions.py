@@ -15,6 +15,8 @@ CONTENT_PAUSE_SECONDS = 3.0
 """Images of one pass follow each other closer than this in their content time; a longer pause may part two (OURS)."""
 JOINED_PAUSE_SECONDS = 15.0
 """Ranges of one series at different positions are taken apart when scanned further apart than this (OURS)."""
+FEWEST_BESIDE = 10
+"""Parts of a series that lie beside each other, not across, must have this many images (OURS)."""
 MOST_PARTS = 12
 """A series that would fall into more parts is a dynamic series (perfusion, cardiac), not phases of a liver (OURS)."""
 
@@ -106,14 +108,13 @@ def _is_joined(images: tuple[Instance, ...]) -> bool:
 
 def _find_split(images: tuple[Instance, ...]) -> tuple[str, Groups]:
     """Returns the first split into regular stacks, with its name; ("", one group) when there is none."""
-    copies = _copies(images)
     splits: list[tuple[str, Split]] = [
         ("orientation and size", _by(_frame)),
         ("AcquisitionNumber", _by(lambda instance: instance.acquisition_number)),
         ("ContrastBolusAgentPhase", _by(lambda instance: instance.contrast_bolus_agent_phase)),
         ("TemporalPositionIdentifier", _by(lambda instance: instance.temporal_position_identifier)),
-        ("AcquisitionTime", _by_time(lambda instance: instance.acquired_at, copies)),
-        ("ContentTime", _by_time(lambda instance: instance.content_at, copies)),
+        ("AcquisitionTime", _by_time(lambda instance: instance.acquired_at)),
+        ("ContentTime", _by_time(lambda instance: instance.content_at)),
         ("ConvolutionKernel", _by(lambda instance: instance.convolution_kernel)),
         ("SliceThickness", _by(lambda instance: instance.slice_thickness_mm)),
         ("ImageType", _by(lambda instance: instance.image_type)),
@@ -131,10 +132,27 @@ def _find_split(images: tuple[Instance, ...]) -> tuple[str, Groups]:
 
 
 def _is_clean(groups: Groups) -> bool:
-    """Whether a split leaves several groups, at least one of them a stack, and every stack regular."""
+    """Whether a split leaves several groups, at least one of them a stack, and every stack regular.
+
+    Groups of a few images beside each other are a stack with gaps, not passes.
+    """
     if not 2 <= len(groups) <= MOST_PARTS or max(map(len, groups)) < 2:
         return False
+    if min(map(len, groups)) < FEWEST_BESIDE and not _cross(groups):
+        return False
     return all(_fault(group) == "" for group in groups)
+
+
+def _cross(groups: Groups) -> bool:
+    """Whether groups differ in orientation or size, or lie across each other along z."""
+    if len({_frame(group[0]) for group in groups}) > 1:
+        return True
+    heights = [
+        [instance.position_mm[2] for instance in group if instance.position_mm is not None]
+        for group in groups
+    ]
+    ranges = sorted((min(group), max(group)) for group in heights if group)
+    return any(after[0] <= before[1] for before, after in pairwise(ranges))
 
 
 def _by(key: Callable[[Instance], Hashable]) -> Split:
@@ -149,11 +167,12 @@ def _by(key: Callable[[Instance], Hashable]) -> Split:
     return split
 
 
-def _by_time(key: Callable[[Instance], datetime | None], copies: int) -> Split:
+def _by_time(key: Callable[[Instance], datetime | None]) -> Split:
     """A split at the longest pauses between times: as many parts as there are images at one position."""
 
     def split(images: Sequence[Instance]) -> Groups:
         timed = [(moment, instance) for instance in images if (moment := key(instance)) is not None]
+        copies = _copies(images)
         if len(timed) < len(images) or copies < 2:
             return [tuple(images)]
         timed.sort(key=lambda pair: pair[0])

@@ -42,15 +42,17 @@ class Pass:
 
     Attributes:
         members: at least one candidate.
-        likelihood: by state, from everything.
-        without_pixels: by state, from everything but pixels.
+        text: likelihood by state, from texts.
+        pixels: from pixels.
+        others: from seconds after injection and attributes.
         start_seconds: on the study's clock, None when not known.
         reasons: the evidence in words.
     """
 
     members: tuple[Candidate, ...]
-    likelihood: Vector
-    without_pixels: Vector
+    text: Vector
+    pixels: Vector
+    others: Vector
     start_seconds: float | None
     reasons: tuple[str, ...]
 
@@ -245,8 +247,9 @@ def _weigh(group: tuple[Candidate, ...], start: float | None, agents_differ: boo
         certain = tuple(1.0 if state == fixed.value else 0.0 for state in STATES)
         return Pass(
             members=group,
-            likelihood=certain,
-            without_pixels=certain,
+            text=SILENT.likelihood,
+            pixels=SILENT.likelihood,
+            others=certain,
             start_seconds=start,
             reasons=("operator",),
         )
@@ -264,11 +267,11 @@ def _weigh(group: tuple[Candidate, ...], start: float | None, agents_differ: boo
             if (found := hounsfield_likelihood(member.hounsfield, rules.hounsfield)) is not None
         ]
     )
-    without = np.prod([texts, injection, attribute, agent], axis=0)
     return Pass(
         members=group,
-        likelihood=tuple((without * pixels).tolist()),
-        without_pixels=tuple(without.tolist()),
+        text=texts,
+        pixels=pixels,
+        others=tuple(np.prod([injection, attribute, agent], axis=0).tolist()),
         start_seconds=start,
         reasons=tuple(dict.fromkeys(reasons)),
     )

@@ -69,14 +69,8 @@ def plan_phases(
     passing = [a for a in acquisitions if (found := exclusions.get(a.label)) is None or found.is_phase]
     candidates = read_candidates(passing, hounsfield, fixed, rules)
     grouped = group_passes(candidates, rules)
-    evidence = [
-        PassEvidence(likelihood=item.likelihood, start_seconds=item.start_seconds) for item in grouped.passes
-    ]
-    without = [
-        PassEvidence(likelihood=i.without_pixels, start_seconds=i.start_seconds) for i in grouped.passes
-    ]
-    posterior = infer_phases(evidence, grouped.order_from, rules)
-    blind = infer_phases(without, grouped.order_from, rules)
+    posterior = infer_phases(_evidence(grouped.passes, with_pixels=True), grouped.order_from, rules)
+    blind = infer_phases(_evidence(grouped.passes, with_pixels=False), grouped.order_from, rules)
     findings: dict[str, PhaseFinding] = {}
     for index, item in enumerate(grouped.passes):
         place = _tell_place(index, grouped.passes, grouped.order_from)
@@ -107,6 +101,20 @@ def plan_phases(
         missing=[str(phase) for phase in missing],
     )
     return PhasePlan(findings=ordered, chosen=chosen, missing=missing)
+
+
+def _evidence(passes: Sequence[Pass], *, with_pixels: bool) -> list[PassEvidence]:
+    """What the passes say, with or without their pixels."""
+    return [
+        PassEvidence(
+            likelihood=tuple(a * b for a, b in zip(item.others, item.pixels, strict=True))
+            if with_pixels
+            else item.others,
+            text=item.text,
+            start_seconds=item.start_seconds,
+        )
+        for item in passes
+    ]
 
 
 def _check_overrides(acquisitions: Sequence[Acquisition], overrides: Mapping[Phase, str]) -> dict[str, Phase]:

@@ -71,7 +71,7 @@ class Sequence(_Rules):
 
     first: dict[Phase, Probability]
     next: dict[Phase, dict[Phase, Probability]]
-    backward: ByOrder
+    unreliable: ByOrder
     gap: Gap
 
     @model_validator(mode="after")
@@ -141,6 +141,7 @@ class Says(Words):
 class Text(_Rules):
     """How texts are read."""
 
+    unreliable: Probability
     plain: Probability
     doubtful: Probability
     hint: Probability

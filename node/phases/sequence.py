@@ -1,14 +1,16 @@
 """The one model of phase recognition: a chain of hidden phases over the passes of a study, solved exactly.
 
 The passes of a study, in the order in which they were scanned, are PRE_CONTRAST, ARTERIAL, PORTAL_VENOUS, DELAYED or
-OTHER. Each pass brings a likelihood of every state (texts, seconds after injection, pixels, attributes; taken as
-independent given the state). Passes that are not OTHER form a Markov chain whose transitions hold the order of the phases
-and the gaps between them; a pass that is OTHER is skipped by the chain. Forward and backward sums over (last pass of the
-chain, its state) give every posterior exactly in O(passes^2 x states^2).
+OTHER. Each pass brings likelihoods of every state: from its texts, and from seconds after injection, pixels and attributes
+(independent given the state). Passes that are not OTHER form a Markov chain whose transitions hold the order of the phases
+and the gaps between them; a pass that is OTHER is skipped by the chain. Two faults concern a whole study: its texts may be
+mixed up, and its order may lie; both are hidden variables, and all four cases are summed. Within a case, forward and
+backward sums over (last pass of the chain, its state) give every posterior exactly in O(passes^2 x states^2).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +29,13 @@ class PassEvidence:
     """What one pass says.
 
     Attributes:
-        likelihood: shape (5,) by state, not normalised, >= 0, at least one > 0.
+        likelihood: shape (5,) by state from everything but texts, not normalised, >= 0, at least one > 0.
+        text: shape (5,) from its texts, the largest 1; all 1 where they say nothing.
         start_seconds: start on any common clock, None when not known.
     """
 
     likelihood: tuple[float, ...]
+    text: tuple[float, ...] = (1.0,) * len(STATES)
     start_seconds: float | None = None
 
 
@@ -41,29 +45,59 @@ def infer_phases(passes: Sequence[PassEvidence], order_from: str, rules: PhaseRu
     Args:
         passes: in the order of acquisition.
         order_from: ``time``, ``acquisition_number`` or ``series_number``: how far the order is trusted.
-        rules: prior, transitions, gaps.
+        rules: prior, transitions, gaps, and how often texts and order lie.
+    """
+    if not passes:
+        return np.zeros((0, len(STATES)))
+    rest = np.array([item.likelihood for item in passes], dtype=np.float64)
+    texts = np.array([item.text for item in passes], dtype=np.float64)
+    muddled = np.where(texts.min(axis=1, keepdims=True) < 1.0, 1.0 / len(_CHAIN), 1.0) * np.ones_like(texts)
+    texts_lie, order_lies = rules.text.unreliable, float(getattr(rules.sequence.unreliable, order_from))
+    total = np.zeros((len(passes), len(STATES)))
+    for muddle, disorder in product((False, True), (False, True)):
+        prior = (texts_lie if muddle else 1 - texts_lie) * (order_lies if disorder else 1 - order_lies)
+        if len(passes) == 1 and disorder:
+            continue
+        emission = rest * (muddled if muddle else texts)
+        total += prior * _sum_paths(emission, passes, order_from, rules, disorder=disorder)
+    posterior: Matrix = total / total.sum(axis=1, keepdims=True)
+    return posterior
+
+
+def transition_matrix(gap_seconds: float | None, rules: PhaseRules, *, disorder: bool) -> Matrix:
+    """Returns the weight of every state after every state, shape (4, 4): prior of the step times that of its gap.
+
+    Args:
+        gap_seconds: between the starts of both passes, None when not known.
+        rules: transitions and gaps.
+        disorder: the order lies: every state may follow every other, whatever the gap.
+    """
+    if disorder:
+        return np.full((4, 4), 0.25) * (1.0 if gap_seconds is None else FLAT_DENSITY)
+    sequence = rules.sequence
+    ahead = np.array([[sequence.next[before][after] for after in Phase] for before in Phase])
+    gaps = [
+        [gap_likelihood(gap_seconds, before, after, sequence.gap) for after in _CHAIN] for before in _CHAIN
+    ]
+    matrix: Matrix = ahead * np.array(gaps)
+    return matrix
+
+
+def _sum_paths(
+    emission: Matrix, passes: Sequence[PassEvidence], order_from: str, rules: PhaseRules, *, disorder: bool
+) -> Matrix:
+    """Returns the total weight of all paths through every state of every pass, shape (passes, 5).
 
     Source: forward-backward algorithm, Rabiner, Proc IEEE 1989;77:257, section III; OTHER passes are skipped (OURS).
     """
     count = len(passes)
-    if not count:
-        return np.zeros((0, len(STATES)))
-    emission = np.array([item.likelihood for item in passes], dtype=np.float64)
-    emission /= emission.max(axis=1, keepdims=True)
     other = float(getattr(rules.decision.other, order_from))
     chain = emission[:, : len(_CHAIN)] * (1.0 - other)
-    skip = emission[:, _OTHER] * other * np.array([1.0] + [_gap_of_other(passes, i) for i in range(1, count)])
-    top = np.maximum(chain.max(axis=1), skip)
-    chain, skip = (
-        chain / top[:, None],
-        skip / top,
-    )  # every path takes one of both, so the posterior stays the same
-    first = np.array([rules.sequence.first[phase] for phase in Phase])
-    step = {
-        (i, j): transition_matrix(_gap(passes, i, j), order_from, rules)
-        for i in range(count)
-        for j in range(i + 1, count)
-    }
+    skip = emission[:, _OTHER] * other
+    skip[1:] *= [1.0 if _gap(passes, i - 1, i) is None else FLAT_DENSITY for i in range(1, count)]
+    first = np.full(4, 0.25) if disorder else np.array([rules.sequence.first[phase] for phase in Phase])
+    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    step = {(i, j): transition_matrix(_gap(passes, i, j), rules, disorder=disorder) for i, j in pairs}
     forward = np.zeros_like(chain)
     for j in range(count):
         forward[j] = first * np.prod(skip[:j])
@@ -75,38 +109,14 @@ def infer_phases(passes: Sequence[PassEvidence], order_from: str, rules: PhaseRu
         backward[i] = np.prod(skip[i + 1 :])
         for j in range(i + 1, count):
             backward[i] += step[i, j] @ (chain[j] * backward[j]) * np.prod(skip[i + 1 : j])
-    total = float(np.prod(skip) + sum(forward[i] @ np.full(4, np.prod(skip[i + 1 :])) for i in range(count)))
-    posterior = np.empty((count, len(STATES)))
-    posterior[:, : len(_CHAIN)] = forward * backward / total
-    posterior[:, _OTHER] = np.clip(1.0 - posterior[:, : len(_CHAIN)].sum(axis=1), 0.0, 1.0)
-    return posterior
-
-
-def transition_matrix(gap_seconds: float | None, order_from: str, rules: PhaseRules) -> Matrix:
-    """Returns the weight of every state after every state, shape (4, 4): prior of the step times that of its gap.
-
-    Args:
-        gap_seconds: between the starts of both passes, None when not known.
-        order_from: as above; with its probability the order of the two is turned round.
-        rules: transitions and gaps.
-    """
-    sequence = rules.sequence
-    wrong = float(getattr(sequence.backward, order_from))
-    ahead = np.array([[sequence.next[before][after] for after in Phase] for before in Phase])
-    gaps = np.array(
-        [[gap_likelihood(gap_seconds, before, after, sequence.gap) for after in _CHAIN] for before in _CHAIN]
-    )
-    turned = ahead.T * (gaps.T if gap_seconds is not None else 1.0)
-    matrix: Matrix = (1.0 - wrong) * ahead * gaps + wrong * turned
-    return matrix
+    every = float(np.prod(skip) + sum(forward[i].sum() * np.prod(skip[i + 1 :]) for i in range(count)))
+    weights = np.empty((count, len(STATES)))
+    weights[:, : len(_CHAIN)] = forward * backward
+    weights[:, _OTHER] = np.maximum(every - weights[:, : len(_CHAIN)].sum(axis=1), 0.0)
+    return weights
 
 
 def _gap(passes: Sequence[PassEvidence], i: int, j: int) -> float | None:
     """Seconds between the starts of two passes."""
     before, after = passes[i].start_seconds, passes[j].start_seconds
     return None if before is None or after is None else after - before
-
-
-def _gap_of_other(passes: Sequence[PassEvidence], index: int) -> float:
-    """The weight of the gap before a pass that is OTHER: any gap fits alike."""
-    return 1.0 if _gap(passes, index - 1, index) is None else FLAT_DENSITY
