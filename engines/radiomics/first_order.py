@@ -75,6 +75,9 @@ def _count_values(voxels: npt.NDArray[Any]) -> tuple[FloatVector, FloatVector | 
 
 
 def _mean(values: FloatVector, weights: FloatVector | None) -> float:
+    """Returns the mean; NaN of nothing, as of two voxels both of which lie beyond the 10th and 90th percentile."""
+    if values.size == 0:
+        return float("nan")
     if weights is None:
         return float(values.sum() / values.size)
     return float((values * weights).sum() / weights.sum())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,10 @@ def extract_stock(image: Volume, mask: Volume, settings: RadiomicsSettings) -> M
         document["featureClass"] = {name: None for name, _ in settings.features}
     extractor = RadiomicsFeatureExtractor(document)
     try:
-        found = extractor.execute(image.to_image(), _with_label(mask, settings.label).to_image())
+        with warnings.catch_warnings():
+            # pyradiomics warns of every mean over no direction; the NaN that it then gives says the same.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = extractor.execute(image.to_image(), _with_label(mask, settings.label).to_image())
     except ValueError as error:
         raise FeatureRefused(" ".join(str(part) for part in error.args)) from error
     return {name: float(np.real(value)) for name, value in found.items()}
