@@ -63,7 +63,16 @@ class JobStore(Protocol):
         """Gives the lease back; the job is due again at ``due_at`` with one more attempt."""
         ...
 
-    def move(self, job_id: int, after: JobState, now: datetime, *, owner: str = "", error: str = "") -> Job:
+    def move(
+        self,
+        job_id: int,
+        after: JobState,
+        now: datetime,
+        *,
+        owner: str = "",
+        error: str = "",
+        detail: str = "",
+    ) -> Job:
         """Moves a job and gives the lease back."""
         ...
 
@@ -73,6 +82,10 @@ class JobStore(Protocol):
 
     def record_deliveries(self, job_id: int, deliveries: Sequence["Delivery"], now: datetime) -> None:
         """Remembers what the destination answered to each object."""
+        ...
+
+    def deliveries(self, job_id: int) -> tuple["Delivery", ...]:
+        """Returns the last answer to each object of a job."""
         ...
 
     def stored_objects(self, job_id: int) -> frozenset[str]:

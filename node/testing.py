@@ -1,6 +1,8 @@
 """For tests: fakes of the ports (never of the engines), and synthetic objects that are labelled so."""
 
 import struct
+import threading
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,8 +11,10 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from node.dicom.send import PeerAddress, SendSettings, StorageDestination
 from node.errors import DeliveryPostponed
-from node.ports import Answer, Delivery
+from node.job import Job
+from node.ports import Answer, Assess, Conclusion, Delivery, Destination
 
 
 @dataclass(slots=True)
@@ -112,3 +116,53 @@ def save_slices(slices: Iterable[SyntheticSlice], folder: Path) -> tuple[Path, .
         make_slice(one).save_as(path, enforce_file_format=True)
         paths.append(path)
     return tuple(paths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeAssess:
+    """An assessment that leaves one synthetic object, the same for the same images, and a mark for each run.
+
+    Attributes:
+        folder: results go to ``folder/STUDY``; one file in ``folder/runs`` for each run begun.
+        seconds: how long it takes.
+        objects: how many objects it leaves.
+    """
+
+    folder: Path
+    seconds: float = 0.0
+    objects: int = 1
+
+    def __call__(self, job: Job) -> Conclusion:
+        """Writes the objects and concludes."""
+        runs = self.folder / "runs"
+        runs.mkdir(parents=True, exist_ok=True)
+        (runs / f"{job.job_id}-{uuid.uuid4().hex}").touch()
+        if self.seconds:
+            threading.Event().wait(self.seconds)
+        results = self.folder / job.study_instance_uid
+        save_slices(
+            (
+                SyntheticSlice(
+                    study=job.study_instance_uid,
+                    series=f"{job.study_instance_uid}.9",
+                    instance=f"{job.study_instance_uid}.9.{number}",
+                )
+                for number in range(1, self.objects + 1)
+            ),
+            results,
+        )
+        return Conclusion(objects=results, outcome="assessed", model_version="fake-1")
+
+
+def build_fake_assess(folder: Path, seconds: float = 0.0, objects: int = 1) -> Assess:
+    """Returns a :class:`FakeAssess`; a function, so that a partial of it travels to spawned processes."""
+    return FakeAssess(folder=folder, seconds=seconds, objects=objects)
+
+
+def build_storage_destination(peer: PeerAddress) -> Destination:
+    """Returns the real destination of a test's archive."""
+    return StorageDestination(peer, SendSettings())
+
+
+def prepare_nothing() -> None:
+    """Prepares a child process of a test: nothing to do."""

@@ -193,6 +193,12 @@ def interpret_status(status: int, *, retry: bool) -> tuple[Answer, str]:
     return Answer.NEVER, f"0x{status:04X}: the destination does not take the object"
 
 
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file has the preamble and prefix of PS3.10 7.1."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def _read_outgoing(path: Path) -> _Outgoing:
     try:
         meta = read_file_meta_info(path)

@@ -105,6 +105,12 @@ class Spool:
             self._descriptor = None
 
 
+def locate_study(inbox: Path, study_instance_uid: str) -> Path:
+    """Returns the folder of one study below an inbox folder; its name is a hash, never what a peer sent."""
+    name = _shorten(study_instance_uid)
+    return inbox / "studies" / name[:2] / name
+
+
 class FolderInbox:
     """Received objects under one folder, and their index in the node's database.
 
@@ -274,8 +280,7 @@ class FolderInbox:
 
     def study_folder(self, study_instance_uid: str) -> Path:
         """Returns the folder that holds the objects of one study and nothing else; its name is a hash."""
-        name = _shorten(study_instance_uid)
-        return self._studies / name[:2] / name
+        return locate_study(self.folder, study_instance_uid)
 
     def remove_study(self, study_instance_uid: str) -> int:
         """Deletes a study's objects and what the index knows of it; returns how many objects went."""

@@ -110,6 +110,8 @@ class SqliteJobs:
         there. A job whose lease ran out can be claimed again.
         """
         moment = encode_time(now)
+        if not self._any_due(state, moment):
+            return None
         with self._lock, write_transaction(self._connection) as connection:
             row = connection.execute(
                 "SELECT job_id FROM job AS due WHERE state = ? AND due_at <= ? "
@@ -140,33 +142,37 @@ class SqliteJobs:
                 ).rowcount
             )
 
-    def recover(self, now: datetime, maximum_tries: int, *, all_leases: bool = False) -> tuple[Job, ...]:
+    def recover(
+        self, now: datetime, maximum_tries: int, *, owner: str | None = None, blame: bool = True
+    ) -> tuple[Job, ...]:
         """Takes back jobs whose worker is gone and returns them.
 
         Args:
             now: leases that ended before this are lost.
             maximum_tries: a job that lost this many workers is shelved: it may be what kills them.
-            all_leases: every lease is lost: the node starts, and holds the lock on its data folder.
+            owner: leases of this holder are lost too ("" = every lease: the node starts, and holds the lock on its
+                data folder).
+            blame: False when the worker was told to stop: the try does not count.
         """
         with self._lock, write_transaction(self._connection) as connection:
             rows = connection.execute(
                 "SELECT job_id, state, attempt, lease_owner FROM job WHERE lease_owner <> '' "
-                "AND (? OR lease_until < ?)",
-                (all_leases, encode_time(now)),
+                "AND (lease_until < ? OR ? = '' OR lease_owner = ?)",
+                (encode_time(now), owner, owner),
             ).fetchall()
             for row in rows:
-                before, lost = JobState(row["state"]), row["attempt"] + 1
-                error = f"the process {row['lease_owner']} that held this job is gone"
+                before, tries = JobState(row["state"]), row["attempt"] + blame
+                error = f"the process {row['lease_owner']} that held this job is gone" if blame else ""
                 after = before
                 if before is JobState.RUNNING:
-                    after = JobState.SHELVED if lost >= maximum_tries else JobState.WAITING
+                    after = JobState.SHELVED if tries >= maximum_tries else JobState.WAITING
                     check_move(before, after)
                 connection.execute(
                     "UPDATE job SET state = ?, attempt = ?, lease_owner = '', lease_until = NULL, due_at = ?, "
                     "updated_at = ?, error = ? WHERE job_id = ?",
-                    (after, lost, encode_time(now), encode_time(now), error, row["job_id"]),
+                    (after, tries, encode_time(now), encode_time(now), error, row["job_id"]),
                 )
-                _note(connection, row["job_id"], now, after, error)
+                _note(connection, row["job_id"], now, after, error or "the worker was told to stop")
             return tuple(self.get(row["job_id"]) for row in rows)
 
     def conclude(self, job_id: int, owner: str, conclusion: Conclusion, now: datetime) -> Job:
@@ -205,7 +211,16 @@ class SqliteJobs:
             _note(connection, job_id, now, after, error)
             return self.get(job_id)
 
-    def move(self, job_id: int, after: JobState, now: datetime, *, owner: str = "", error: str = "") -> Job:
+    def move(
+        self,
+        job_id: int,
+        after: JobState,
+        now: datetime,
+        *,
+        owner: str = "",
+        error: str = "",
+        detail: str = "",
+    ) -> Job:
         """Moves a job and gives the lease back.
 
         Args:
@@ -214,6 +229,7 @@ class SqliteJobs:
             now: this moment.
             owner: the holder of the lease; "" for an operator, who overrides it.
             error: why, for a state that needs a reason.
+            detail: for the job's history, when there is no error.
 
         Raises:
             JobMoveRefused: the move is not legal, or the lease is no longer ours.
@@ -227,7 +243,7 @@ class SqliteJobs:
                 "lease_until = NULL, error = ? WHERE job_id = ?",
                 (after, encode_time(now), encode_time(now), error, job_id),
             )
-            _note(connection, job_id, now, after, error)
+            _note(connection, job_id, now, after, error or detail)
             return self.get(job_id)
 
     def retry(self, job_id: int, now: datetime) -> Job:
@@ -340,6 +356,25 @@ class SqliteJobs:
         return frozenset(
             delivery.sop_instance_uid for delivery in self.deliveries(job_id) if delivery.answer in _STORED
         )
+
+    def finished_studies(self, before: datetime) -> tuple[str, ...]:
+        """Returns the studies whose every job ended before this moment, and that no job will touch by itself."""
+        ended = (JobState.DONE, JobState.CANCELLED, JobState.WITHDRAWN)
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT study_instance_uid FROM job GROUP BY study_instance_uid "
+                "HAVING max(updated_at) < ? AND sum(state NOT IN (?, ?, ?)) = 0",
+                (encode_time(before), *ended),
+            ).fetchall()
+        return tuple(row["study_instance_uid"] for row in rows)
+
+    def _any_due(self, state: JobState, moment: str) -> bool:
+        """A look without the write lock: idle workers ask several times a second."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT 1 FROM job WHERE state = ? AND due_at <= ? LIMIT 1", (state, moment)
+            ).fetchone()
+        return row is not None
 
     def _row(self, job_id: int) -> sqlite3.Row:
         with self._lock:

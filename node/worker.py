@@ -1,0 +1,205 @@
+"""Takes jobs one at a time: assesses a study, or delivers its objects, and records how it went."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from engines.errors import MmfError
+from node.errors import DeliveryPostponed, JobMoveRefused
+from node.job import Job, JobState
+from node.ports import Answer, Assess, Clock, Delivery, Destination, JobStore
+
+log = structlog.get_logger(__name__)
+
+_GIVE_UP = {Answer.CONFIGURATION, Answer.NEVER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkRules:
+    """How often and how long to try.
+
+    Attributes:
+        lease_seconds: a worker that says nothing for this long has lost its job; it speaks three times as often.
+        assessment_tries: of one job before it is shelved.
+        delivery_tries: while the destination is away or out of resources.
+        bounded_tries: while it answers 0xCxxx.
+        first_retry_seconds: doubled after each try.
+        longest_retry_seconds: and no longer than this.
+        idle_seconds: between two looks into an empty queue.
+    """
+
+    lease_seconds: float = 120.0
+    assessment_tries: int = 3
+    delivery_tries: int = 12
+    bounded_tries: int = 5
+    first_retry_seconds: float = 10.0
+    longest_retry_seconds: float = 3600.0
+    idle_seconds: float = 0.2
+
+    def retry_after(self, attempt: int) -> timedelta:
+        """Returns the pause after try number ``attempt`` (from 0)."""
+        seconds = self.first_retry_seconds * 2.0 ** min(attempt, 30)
+        return timedelta(seconds=min(seconds, self.longest_retry_seconds))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One worker: its name on leases, its queue and its clock."""
+
+    name: str
+    jobs: JobStore
+    clock: Clock
+    rules: WorkRules
+
+    def assess_next(self, assess: Assess) -> Job | None:
+        """Assesses the next waiting job and returns it as it stands afterwards, or None when none is due.
+
+        This is one of the two places where every exception is caught: a fault in one study must not end the worker.
+        """
+        job = self.jobs.claim(JobState.WAITING, self.name, self.clock.now(), self.rules.lease_seconds)
+        if job is None:
+            return None
+        log.info("assessment begins", job=job.job_id, study=job.study_instance_uid, attempt=job.attempt)
+        try:
+            with Lease(self, job):
+                conclusion = assess(job)
+            return self.jobs.conclude(job.job_id, self.name, conclusion, self.clock.now())
+        except JobMoveRefused as error:
+            log.warning("the job was taken away meanwhile", job=job.job_id, reason=str(error))
+            return None
+        except MmfError as error:
+            return self._fail(job, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            log.exception("an assessment failed", job=job.job_id, study=job.study_instance_uid)
+            return self._fail(job, f"{type(error).__name__}: {error}")
+
+    def deliver_next(self, destination: Destination | None) -> Job | None:
+        """Delivers the objects of the next job in SENDING and returns it as it stands afterwards, or None.
+
+        Args:
+            destination: None = results stay in the data folder, and the job is done.
+        """
+        job = self.jobs.claim(JobState.SENDING, self.name, self.clock.now(), self.rules.lease_seconds)
+        if job is None:
+            return None
+        try:
+            with Lease(self, job):
+                return self._deliver(job, destination)
+        except JobMoveRefused as error:
+            log.warning("the job was taken away meanwhile", job=job.job_id, reason=str(error))
+            return None
+        except DeliveryPostponed as error:
+            return self._postpone_delivery(job, str(error), self.rules.delivery_tries)
+        except MmfError as error:
+            return self._shelve(job, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            log.exception("a delivery failed", job=job.job_id, study=job.study_instance_uid)
+            return self._postpone_delivery(job, f"{type(error).__name__}: {error}", self.rules.bounded_tries)
+
+    def _deliver(self, job: Job, destination: Destination | None) -> Job:
+        objects = sorted(self.jobs.conclusion(job.job_id).objects.rglob("*.dcm"))
+        if destination is None:
+            return self._finish(job, JobState.DONE, f"{len(objects)} objects stay in the data folder")
+        if not objects:
+            return self._shelve(job, "the assessment left no objects to deliver")
+        earlier = self.jobs.deliveries(job.job_id)
+        deliveries = destination.send(objects, retry=job.attempt > 0 or bool(earlier))
+        self.jobs.record_deliveries(job.job_id, deliveries, self.clock.now())
+        return self._judge(job, deliveries, destination)
+
+    def _judge(self, job: Job, deliveries: Sequence[Delivery], destination: Destination) -> Job:
+        """Decides what the answers mean for the job; all objects go again with a retry, under the same UIDs."""
+        answers = {delivery.answer for delivery in deliveries}
+        if answers & _GIVE_UP:
+            return self._shelve(job, _explain(deliveries, _GIVE_UP, destination.name))
+        if Answer.BOUNDED in answers:
+            why = _explain(deliveries, {Answer.BOUNDED}, destination.name)
+            return self._postpone_delivery(job, why, self.rules.bounded_tries)
+        if Answer.LATER in answers:
+            why = _explain(deliveries, {Answer.LATER}, destination.name)
+            return self._postpone_delivery(job, why, self.rules.delivery_tries)
+        transaction_uid = destination.request_commitment(deliveries)
+        after = JobState.DONE if transaction_uid is None else JobState.CONFIRMING
+        return self._finish(job, after, f"{len(deliveries)} objects stored at {destination.name}")
+
+    def _finish(self, job: Job, after: JobState, detail: str) -> Job:
+        log.info("delivered", job=job.job_id, study=job.study_instance_uid, state=after, detail=detail)
+        return self.jobs.move(job.job_id, after, self.clock.now(), owner=self.name, detail=detail)
+
+    def _fail(self, job: Job, error: str) -> Job:
+        if job.attempt + 1 >= self.rules.assessment_tries:
+            return self._shelve(job, error)
+        return self._postpone(job, error)
+
+    def _postpone_delivery(self, job: Job, error: str, tries: int) -> Job:
+        if job.attempt + 1 >= tries:
+            return self._shelve(job, f"{error} (given up after {job.attempt + 1} tries)")
+        return self._postpone(job, error)
+
+    def _postpone(self, job: Job, error: str) -> Job:
+        now = self.clock.now()
+        due_at = now + self.rules.retry_after(job.attempt)
+        log.warning(
+            "job postponed",
+            job=job.job_id,
+            study=job.study_instance_uid,
+            error=error,
+            due_at=due_at.isoformat(),
+        )
+        return self.jobs.postpone(job.job_id, self.name, due_at, error, now)
+
+    def _shelve(self, job: Job, error: str) -> Job:
+        log.error("job shelved", job=job.job_id, study=job.study_instance_uid, error=error)
+        return self.jobs.move(job.job_id, JobState.SHELVED, self.clock.now(), owner=self.name, error=error)
+
+
+class Lease:
+    """Keeps a job's lease alive from a thread while the work goes on."""
+
+    def __init__(self, worker: Worker, job: Job) -> None:
+        self._worker = worker
+        self._job = job
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{job.job_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        seconds = self._worker.rules.lease_seconds
+        while not self._done.wait(seconds / 3):
+            until = self._worker.clock.now() + timedelta(seconds=seconds)
+            if not self._worker.jobs.renew(self._job.job_id, self._worker.name, until):
+                log.warning("the lease is lost; the result will be dropped", job=self._job.job_id)
+                return
+
+
+def _explain(deliveries: Sequence[Delivery], answers: set[Answer], name: str) -> str:
+    faults = [delivery for delivery in deliveries if delivery.answer in answers]
+    why = "; ".join(dict.fromkeys(delivery.detail for delivery in faults))
+    return f"{name}: {len(faults)} of {len(deliveries)} objects: {why}"
+
+
+def name_worker(role: str) -> str:
+    """Returns the name this process signs leases with."""
+    return f"{role}-{os.getpid()}"
+
+
+def work_until(stopped: threading.Event, take_next: Callable[[], Job | None], idle_seconds: float) -> None:
+    """Takes jobs until told to stop, resting while the queue is empty."""
+    while not stopped.is_set():
+        if take_next() is None:
+            stopped.wait(idle_seconds)
