@@ -38,12 +38,12 @@ class ConvNeXt(RiskNetwork):
             before = channels
         self.norm = nn.LayerNorm(before, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(settings.dropout or 0.0)
-        self.heads = Heads(before)
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        self.heads = Heads(before)
 
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the pooled, normalised features (n, 768 at full size)."""

@@ -39,10 +39,10 @@ class DenseNet121(RiskNetwork):
             channels = channels if last else channels // 2
         self.norm = nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout(settings.dropout or 0.0)
-        self.heads = Heads(channels)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight)
+        self.heads = Heads(channels)
 
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the pooled features (n, 1024 at full size)."""

@@ -86,8 +86,8 @@ class EfficientNet(RiskNetwork):
             same_convolution(channels, features, 1), norm(features), nn.SiLU(inplace=True)
         )
         self.dropout = nn.Dropout(DROPOUT if settings.dropout is None else settings.dropout)
-        self.heads = Heads(features)
         self.apply(_initialise)
+        self.heads = Heads(features)
 
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the pooled features (n, 1280 at full size)."""
@@ -210,7 +210,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        bound = 1.0 / math.sqrt(module.out_features)
-        nn.init.uniform_(module.weight, -bound, bound)
-        nn.init.zeros_(module.bias)

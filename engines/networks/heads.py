@@ -26,6 +26,11 @@ LABELS = (
 AGE_LOG_SCALE = 4.75
 """Divisor of ln(age in years): the age target is ln(age) / 4.75, below 1 up to 115 years (the authors' code)."""
 
+START_STD = 0.01
+"""Spread of the heads' first weights: a network starts by calling all risks nearly equal (OURS)."""
+START_AGE = math.log(60) / AGE_LOG_SCALE
+"""The age head starts at 60 years (OURS)."""
+
 
 class NetworkOutput(NamedTuple):
     """What a network says of n cases.
@@ -54,6 +59,10 @@ class Heads(nn.Module):
         self.pfs = nn.Linear(features, 1)
         self.age = nn.Linear(features, 1)
         self.labels = nn.Linear(features, len(LABELS))
+        for head in (self.os, self.pfs, self.age, self.labels):
+            nn.init.normal_(head.weight, std=START_STD)
+            nn.init.zeros_(head.bias)
+        nn.init.constant_(self.age.bias, math.log(START_AGE / (1 - START_AGE)))
 
     def forward(self, features: torch.Tensor) -> NetworkOutput:
         """Returns the four outputs for features (n, f)."""

@@ -1,0 +1,232 @@
+"""Inputs, outcomes and splits of the cases that a network learns from, checked once at the door."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.spatial.distance import cdist
+
+from engines.networks.heads import LABELS
+from engines.survival.outcome import Outcome
+from train.errors import CohortRefused
+from train.losses import Targets
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+SUMMARY_SIDE = 8
+SAME_SUMMARY = 0.005
+"""Two volumes whose 8^3 block means differ by less, on average, are compared voxel by voxel (OURS)."""
+SAME_VOLUME = 0.01
+"""Volumes that differ by less on average are one scan: 3.4 HU, while the noise of two scans differs by 10 and more (OURS)."""
+
+
+class Split(StrEnum):
+    """What a case may be used for.
+
+    ``UNLABELLED`` cases have no outcome and teach the autoencoder alone; ``TESTING`` cases are never seen here.
+    """
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TESTING = "testing"
+    UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Follow:
+    """Follow-up of n cases for one endpoint; NaN months = not known.
+
+    Attributes:
+        months: (n,) from the first dose to the event or the last contact.
+        event: (n,) 1 event, 0 censored, NaN not known.
+    """
+
+    months: FloatArray
+    event: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingData:
+    """What a network learns from.
+
+    Attributes:
+        inputs: (n, phases, side, side, side) float16, in [0, 1]; an array or a memory map.
+        case_ids: n names, each once.
+        patient_keys: n pseudonyms; all cases of a patient have one split.
+        splits: n words.
+        os: overall survival.
+        pfs: progression-free survival.
+        age_years: (n,), NaN where not known.
+        labels: (n, 9) 0, 1 or NaN, in the order of ``engines.networks.heads.LABELS``.
+    """
+
+    inputs: npt.NDArray[np.float16]
+    case_ids: Sequence[str]
+    patient_keys: Sequence[str]
+    splits: Sequence[Split]
+    os: Follow
+    pfs: Follow
+    age_years: FloatArray
+    labels: FloatArray
+
+    @property
+    def n(self) -> int:
+        """Number of cases."""
+        return len(self.case_ids)
+
+    def rows(self, *splits: Split) -> IntArray:
+        """Returns the rows of these splits, ascending."""
+        return np.flatnonzero([split in splits for split in self.splits]).astype(np.int64)
+
+    def outcome(self, endpoint: str, rows: IntArray) -> tuple[Outcome, IntArray]:
+        """Returns the known follow-up among ``rows`` and the rows it belongs to.
+
+        Args:
+            endpoint: ``os`` or ``pfs``.
+            rows: of this data.
+        """
+        follow = self.os if endpoint == "os" else self.pfs
+        known = rows[np.isfinite(follow.months[rows])]
+        return Outcome(follow.months[known], follow.event[known].astype(bool)), known
+
+    def targets(self, rows: IntArray, device: torch.device) -> Targets:
+        """Returns what is known of some rows, float32 on the device."""
+
+        def tensor(values: FloatArray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values[rows], dtype=np.float32)).to(device)
+
+        return Targets(
+            os_months=tensor(self.os.months),
+            os_event=tensor(self.os.event),
+            pfs_months=tensor(self.pfs.months),
+            pfs_event=tensor(self.pfs.event),
+            age_years=tensor(self.age_years),
+            labels=tensor(self.labels),
+        )
+
+
+def check_training_data(data: TrainingData) -> None:
+    """Refuses data from which no honest network can come; each fault has its own message.
+
+    Raises:
+        CohortRefused: shapes that differ, one patient, duplicate ids, a patient in two splits, identical volumes in
+            two splits, times that are not above 0, voxels that are not finite, no event to learn or to validate from.
+    """
+    _check_shapes(data)
+    _check_identities(data)
+    for name, follow in (("OS", data.os), ("PFS", data.pfs)):
+        _check_follow_up(data, name, follow)
+    bad_labels = np.flatnonzero(~(np.isnan(data.labels) | np.isin(data.labels, (0, 1))).all(axis=1))
+    if bad_labels.size:
+        raise CohortRefused(
+            f"labels must be 0, 1 or NaN; case {data.case_ids[bad_labels[0]]} has another value"
+        )
+    bad_ages = np.flatnonzero(data.age_years <= 0)
+    if bad_ages.size:
+        raise CohortRefused(f"age must be above 0 years; case {data.case_ids[bad_ages[0]]} has another value")
+    _check_voxels(data)
+
+
+def _check_shapes(data: TrainingData) -> None:
+    lengths = {
+        "inputs": data.inputs.shape[0],
+        "patient_keys": len(data.patient_keys),
+        "splits": len(data.splits),
+        "os": data.os.months.shape[0],
+        "pfs": data.pfs.months.shape[0],
+        "age_years": data.age_years.shape[0],
+        "labels": data.labels.shape[0],
+    }
+    wrong = {name: length for name, length in lengths.items() if length != data.n}
+    if wrong:
+        raise CohortRefused(f"{data.n} case ids, but {wrong} rows")
+    if data.inputs.ndim != 5 or len(set(data.inputs.shape[2:])) != 1:
+        raise CohortRefused(f"inputs have shape {data.inputs.shape}; expected (n, phases, side, side, side)")
+    if data.labels.ndim != 2 or data.labels.shape[1] != len(LABELS):
+        raise CohortRefused(f"labels have shape {data.labels.shape}; expected (n, {len(LABELS)})")
+
+
+def _check_identities(data: TrainingData) -> None:
+    if len(set(data.patient_keys)) < 2:
+        raise CohortRefused(
+            f"the cohort holds {len(set(data.patient_keys))} patient; a network cannot learn from one"
+        )
+    seen: set[str] = set()
+    for case_id in data.case_ids:
+        if case_id in seen:
+            raise CohortRefused(f"case id {case_id} occurs twice")
+        seen.add(case_id)
+    where: dict[str, tuple[Split, str]] = {}
+    for case_id, key, split in zip(data.case_ids, data.patient_keys, data.splits, strict=True):
+        first = where.setdefault(key, (split, case_id))
+        if first[0] is not split:
+            raise CohortRefused(
+                f"patient {key} is in two splits: case {first[1]} in {first[0].value}, case {case_id} in {split.value}"
+            )
+
+
+def _check_follow_up(data: TrainingData, name: str, follow: Follow) -> None:
+    half = np.flatnonzero(np.isnan(follow.months) != np.isnan(follow.event))
+    if half.size:
+        raise CohortRefused(
+            f"{name} of case {data.case_ids[half[0]]}: months and event must both be known or neither"
+        )
+    bad = np.flatnonzero(~np.isnan(follow.months) & ~((follow.months > 0) & np.isfinite(follow.months)))
+    if bad.size:
+        raise CohortRefused(
+            f"{name} of case {data.case_ids[bad[0]]} is {follow.months[bad[0]]:g} months; expected above 0 and finite"
+        )
+    words = np.flatnonzero(~np.isnan(follow.event) & ~np.isin(follow.event, (0, 1)))
+    if words.size:
+        raise CohortRefused(
+            f"{name} event of case {data.case_ids[words[0]]} is {follow.event[words[0]]:g}; expected 0 or 1"
+        )
+    for split in (Split.TRAINING, Split.VALIDATION):
+        rows = data.rows(split)
+        events = int(np.nansum(follow.event[rows])) if rows.size else 0
+        if events == 0:
+            raise CohortRefused(f"no {name} event among the {rows.size} {split.value} cases")
+
+
+def _check_voxels(data: TrainingData) -> None:
+    """Reads every input once: finite, and no two splits hold nearly the same volume."""
+    summaries = np.empty((data.n, data.inputs.shape[1] * SUMMARY_SIDE**3), dtype=np.float32)
+    for row in range(data.n):
+        volume = np.asarray(data.inputs[row], dtype=np.float32)
+        if not np.isfinite(volume).all():
+            raise CohortRefused(f"the input of case {data.case_ids[row]} holds voxels that are not finite")
+        summaries[row] = _block_means(volume)
+    order = [data.rows(split) for split in Split]
+    for index, one in enumerate(order):
+        for other in order[index + 1 :]:
+            if one.size and other.size:
+                _check_apart(data, summaries, one, other)
+
+
+def _check_apart(
+    data: TrainingData, summaries: npt.NDArray[np.float32], one: IntArray, other: IntArray
+) -> None:
+    """Refuses a pair of cases, one of each split, whose volumes nearly agree voxel by voxel."""
+    distance = cdist(summaries[one], summaries[other], "cityblock") / summaries.shape[1]
+    for first, second in np.argwhere(distance < SAME_SUMMARY):
+        left, right = int(one[first]), int(other[second])
+        difference = np.asarray(data.inputs[left], np.float32) - np.asarray(data.inputs[right], np.float32)
+        if np.abs(difference).mean() < SAME_VOLUME:
+            raise CohortRefused(
+                f"cases {data.case_ids[left]} ({data.splits[left].value}) and {data.case_ids[right]} "
+                f"({data.splits[right].value}) hold nearly the same volume: one patient under two names?"
+            )
+
+
+def _block_means(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Means of 8^3 blocks of each phase, flattened."""
+    phases, side = volume.shape[0], volume.shape[1]
+    block = side // SUMMARY_SIDE
+    cut = volume.reshape(phases, SUMMARY_SIDE, block, SUMMARY_SIDE, block, SUMMARY_SIDE, block)
+    means: npt.NDArray[np.float32] = cut.mean(axis=(2, 4, 6), dtype=np.float32).ravel()
+    return means

@@ -1,0 +1,19 @@
+"""The error tree of training; it continues the engines' tree. Each docstring says what the person does."""
+
+from engines.errors import MmfError
+
+
+class CohortRefused(MmfError):
+    """The cohort cannot be trained on as it is. Correct what the message names in the cohort or the splits."""
+
+
+class RecipeRefused(MmfError):
+    """The recipe holds a fault. Correct the key that the message names."""
+
+
+class TrainingStopped(MmfError):
+    """Training met a value that is not finite. Look at the cases the message names, then lower the learning rate."""
+
+
+class CheckpointRefused(MmfError):
+    """The checkpoint belongs to another run. Choose another output folder, or delete this one to start again."""
