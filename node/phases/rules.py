@@ -70,17 +70,22 @@ class Sequence(_Rules):
     """Order and gaps of the phases within a study."""
 
     first: dict[Phase, Probability]
+    none: Probability
     next: dict[Phase, dict[Phase, Probability]]
     unreliable: ByOrder
     gap: Gap
 
     @model_validator(mode="after")
     def _sums(self) -> Self:
-        rows = {"first": self.first} | {f"next.{phase}": row for phase, row in self.next.items()}
-        for name, row in rows.items():
-            if set(row) != set(Phase) or abs(sum(row.values()) - 1.0) > 1e-6:
+        if set(self.first) != set(Phase) or abs(sum(self.first.values()) - 1.0) > 1e-6:
+            raise ValueError(
+                f"sequence.first must name the four phases and sum to 1, got {sum(self.first.values()):g}"
+            )
+        for phase in Phase:
+            row = self.next.get(phase, {})
+            if set(row) != set(Phase) or not 0.0 < sum(row.values()) < 1.0:
                 raise ValueError(
-                    f"sequence.{name} must name the four phases and sum to 1, got {sum(row.values()):g}"
+                    f"sequence.next.{phase} must name the four phases and sum to less than 1, got {row}"
                 )
         return self
 
@@ -90,6 +95,7 @@ class Injection(_Rules):
 
     earliest_seconds: float
     latest_seconds: Positive
+    shortest_seconds: Positive
     outlier: Probability
     ARTERIAL: LogNormal
     PORTAL_VENOUS: LogNormal

@@ -72,10 +72,10 @@ def transition_matrix(gap_seconds: float | None, rules: PhaseRules, *, disorder:
         rules: transitions and gaps.
         disorder: the order lies: every state may follow every other, whatever the gap.
     """
-    if disorder:
-        return np.full((4, 4), 0.25) * (1.0 if gap_seconds is None else FLAT_DENSITY)
     sequence = rules.sequence
     ahead = np.array([[sequence.next[before][after] for after in Phase] for before in Phase])
+    if disorder:
+        return np.full((4, 4), ahead.mean()) * (1.0 if gap_seconds is None else FLAT_DENSITY)
     gaps = [
         [gap_likelihood(gap_seconds, before, after, sequence.gap) for after in _CHAIN] for before in _CHAIN
     ]
@@ -96,20 +96,27 @@ def _sum_paths(
     skip = emission[:, _OTHER] * other
     skip[1:] *= [1.0 if _gap(passes, i - 1, i) is None else FLAT_DENSITY for i in range(1, count)]
     first = np.full(4, 0.25) if disorder else np.array([rules.sequence.first[phase] for phase in Phase])
+    ends = np.array([1.0 - sum(rules.sequence.next[phase].values()) for phase in Phase])
+    last = np.full(4, ends.mean()) if disorder else ends
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
     step = {(i, j): transition_matrix(_gap(passes, i, j), rules, disorder=disorder) for i, j in pairs}
     forward = np.zeros_like(chain)
     for j in range(count):
-        forward[j] = first * np.prod(skip[:j])
+        forward[j] = (
+            first * np.prod(skip[:j]) * (1.0 if not j or _gap(passes, j - 1, j) is None else FLAT_DENSITY)
+        )
         for i in range(j):
             forward[j] += (forward[i] @ step[i, j]) * np.prod(skip[i + 1 : j])
         forward[j] *= chain[j]
     backward = np.zeros_like(chain)
     for i in reversed(range(count)):
-        backward[i] = np.prod(skip[i + 1 :])
+        backward[i] = last * np.prod(skip[i + 1 :])
         for j in range(i + 1, count):
             backward[i] += step[i, j] @ (chain[j] * backward[j]) * np.prod(skip[i + 1 : j])
-    every = float(np.prod(skip) + sum(forward[i].sum() * np.prod(skip[i + 1 :]) for i in range(count)))
+    every = float(
+        rules.sequence.none * np.prod(skip)
+        + sum(forward[i] @ last * np.prod(skip[i + 1 :]) for i in range(count))
+    )
     weights = np.empty((count, len(STATES)))
     weights[:, : len(_CHAIN)] = forward * backward
     weights[:, _OTHER] = np.maximum(every - weights[:, : len(_CHAIN)].sum(axis=1), 0.0)

@@ -48,16 +48,17 @@ SILENT = TextReading(likelihood=(1.0,) * len(STATES))
 def repair_text(text: str) -> str:
     """Returns a text whose bytes are GBK though labelled ISO_IR 100, decoded as GBK; any other text as it is.
 
-    Only for matching: records and results keep the text as it came.
+    Only for matching: records and results keep the text as it came. Two Chinese characters side by side are asked for, from
+    the GB 2312 part of GBK, and no single byte beyond ASCII: umlauts and accents stand alone among Latin letters.
     """
     try:
         raw = text.encode("latin-1")
-        repaired = raw.decode("gbk")
+        repaired = raw.decode("gb2312")
     except UnicodeError:
         return text
-    high = sum(byte >= 0x80 for byte in raw)
-    chinese = sum("\u4e00" <= letter <= "\u9fff" for letter in repaired)
-    return repaired if high >= 2 and 2 * chinese >= high * 0.8 else text
+    runs = re.findall(rb"[\x80-\xff]+", raw)
+    paired = all(len(run) % 2 == 0 for run in runs) and any(len(run) >= 4 for run in runs)
+    return repaired if paired else text
 
 
 def fold_text(text: str) -> str:

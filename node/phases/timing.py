@@ -133,6 +133,8 @@ def _seconds(
     seconds = (start - bolus).total_seconds()
     if abs(seconds) > _DAY_SECONDS / 2:
         seconds -= math.copysign(_DAY_SECONDS, seconds)
+    if abs(seconds) < rules.shortest_seconds:
+        return None, (f"bolus start {seconds:.0f} s before the pass is the time of the pass itself",)
     if not rules.earliest_seconds <= seconds <= rules.latest_seconds:
         return None, (f"bolus start {seconds:.0f} s before the pass is not plausible",)
     return seconds, ()
