@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
 
 from engines.phantom.solids import Array, Ellipsoid, Point, Solid
 from engines.phantom.traits import PhantomTraits
@@ -13,6 +14,9 @@ from engines.phase import Phase
 MOST_TUMOURS = 5
 SMALLEST_RADIUS_MM = 7.0
 """No tumour is drawn smaller: 14 mm across, more than three slices of 4 mm (OURS)."""
+
+_ROOM_MM = 4.0
+"""Spacing of the candidate centres of tumours, mm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +119,17 @@ def _places_inside(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Returns candidate centres, shape (n, 3), mm, and the radius of free room around each, mm."""
     low, high = (np.asarray(corner) for corner in liver.box_mm())
-    axes = [np.arange(a + 4, b, 8.0, dtype=np.float32) for a, b in zip(low, high, strict=True)]
-    x, y, z = np.meshgrid(*axes, indexing="ij")
-    room = -liver.distance_mm(x, y, z) - 1.0
+    x, y, z = np.meshgrid(
+        *(
+            np.arange(a - 2 * _ROOM_MM, b + 2 * _ROOM_MM, _ROOM_MM, dtype=np.float32)
+            for a, b in zip(low, high, strict=True)
+        ),
+        indexing="ij",
+    )
+    room = distance_transform_edt(liver.distance_mm(x, y, z) < 0, sampling=_ROOM_MM) - _ROOM_MM / 2
     inside = room > SMALLEST_RADIUS_MM
     places = np.stack([x[inside], y[inside], z[inside]], axis=1).astype(np.float64)
-    return places, room[inside].astype(np.float64)
+    return places, room[inside]
 
 
 def _point(values: npt.NDArray[np.floating]) -> Point:

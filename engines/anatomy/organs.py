@@ -1,0 +1,242 @@
+"""The large organs in one volume of unknown phase: kidneys, liver, spleen, each from fat, place and its own brightness."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from engines.anatomy.shapes import Hu, Mask, disc, largest_part
+from engines.anatomy.spine import SpineFrame
+from engines.volume import Grid
+
+SOFT_HU = (15.0, 240.0)
+"""Soft tissue with and without contrast, less fat, fluid, bone and oral contrast (OURS)."""
+
+WALL_MM = 10.0
+"""Thickness of the muscles that surround the abdomen (OURS; thinner is measured as organ, thicker as wall)."""
+
+LIVER_HU = (30.0, 190.0)
+"""Parenchyma of a liver from fatty and native to bright and portal venous (OURS)."""
+
+LIVER_CORE_ML = 150.0
+"""A liver whose core is smaller than this is not reported (OURS)."""
+
+SPLEEN_ML = (15.0, 1500.0)
+
+KIDNEY_TRIALS = 4
+"""So many of the largest bright pieces on each side are judged (OURS)."""
+
+KIDNEY_ML = (40.0, 400.0)
+KIDNEY_SECTION_MM2 = 5500.0
+KIDNEY_HEIGHT_MM = 45.0
+KIDNEY_BRIGHTEST_HU = 300.0
+KIDNEY_FAT = 0.25
+"""Volume, largest section, least height, greatest median HU of a kidney, and least share of fat around it (OURS)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """What the organs are sought in.
+
+    Attributes:
+        hu: HU on the working grid.
+        smooth: the same, smoothed over about 4 mm.
+        grid: the working grid.
+        frame: the spine.
+        depth_mm: distance of every voxel from the outside of the muscle wall within its slice, mm.
+        taken: voxels that belong to lungs, vertebrae and great vessels.
+        lung_base: index of the lowest slice with lung, or None.
+    """
+
+    hu: Hu
+    smooth: Hu
+    grid: Grid
+    frame: SpineFrame
+    depth_mm: Hu
+    taken: Mask
+    lung_base: int | None
+
+
+def find_kidneys(scene: Scene) -> Mask:
+    """Returns the kidneys as pieces brighter than muscle at both sides of the spine; empty before contrast.
+
+    Args:
+        scene: the volume.
+    """
+    frame, hu, grid = scene.frame, scene.hu, scene.grid
+    pixel_mm = grid.spacing_mm[1]
+    kidneys = np.zeros_like(scene.taken)
+    muscle = muscle_hu(scene)
+    if muscle is None:
+        return kidneys
+    aside = np.abs(frame.left_mm)
+    box = (aside > 22) & (aside < 105) & (frame.back_mm > -85) & (frame.back_mm < 25) & ~scene.taken
+    core = (
+        box & (aside > 35) & (aside < 80) & (frame.back_mm > -55) & (hu > muscle) & (hu < KIDNEY_BRIGHTEST_HU)
+    )
+    if np.count_nonzero(core) < 200:
+        return kidneys
+    bright = float(np.percentile(hu[core], 90))
+    if bright - muscle < 50:
+        return kidneys
+    shell = box & (scene.depth_mm > 6) & (hu > muscle + 0.5 * (bright - muscle)) & (hu < 420)
+    shell = ndimage.binary_opening(shell, structure=disc(4.0, pixel_mm)[None])
+    for side in (frame.left_mm < 0, frame.left_mm > 0):
+        labels, count = ndimage.label(shell & side)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        for n in np.argsort(-sizes)[:KIDNEY_TRIALS] + 1:
+            piece = _fill_kidney(labels == n, box & side & (hu > -20), pixel_mm)
+            if _is_kidney(piece, scene):
+                kidneys |= piece
+                break
+    return kidneys
+
+
+def _fill_kidney(cortex: Mask, allowed: Mask, pixel_mm: float) -> Mask:
+    """Returns a piece of cortex with what it surrounds: medulla and sinus, smoothed."""
+    edge = round(18 / pixel_mm)
+    filled = np.zeros_like(cortex)
+    for k in np.flatnonzero(cortex.any(axis=(1, 2))):
+        closed = ndimage.binary_closing(np.pad(cortex[k], edge), structure=disc(15.0, pixel_mm))
+        filled[k] = ndimage.binary_fill_holes(closed)[edge:-edge, edge:-edge]
+    return largest_part(ndimage.binary_opening(filled & allowed, structure=disc(7.0, pixel_mm)[None]))
+
+
+def _is_kidney(piece: Mask, scene: Scene) -> bool:
+    """Returns whether a bright piece has the size of a kidney, lies in fat and is not oral contrast."""
+    grid = scene.grid
+    volume_ml = np.count_nonzero(piece) * grid.voxel_volume_ml
+    if not KIDNEY_ML[0] < volume_ml < KIDNEY_ML[1]:
+        return False
+    areas_mm2 = piece.sum(axis=(1, 2)) * grid.spacing_mm[1] * grid.spacing_mm[2]
+    if (
+        areas_mm2.max() > KIDNEY_SECTION_MM2
+        or np.count_nonzero(areas_mm2) * grid.spacing_mm[0] < KIDNEY_HEIGHT_MM
+    ):
+        return False
+    if float(np.median(scene.hu[piece])) > KIDNEY_BRIGHTEST_HU:
+        return False
+    around = ndimage.binary_dilation(piece, structure=disc(7.0, grid.spacing_mm[1])[None])
+    around &= ~ndimage.binary_dilation(piece, structure=disc(3.0, grid.spacing_mm[1])[None])
+    return float(np.mean(scene.hu[around] < 0)) > KIDNEY_FAT
+
+
+def find_liver(scene: Scene, kidneys: Mask) -> Mask:
+    """Returns the core of the liver: the largest even piece on the right, in the brightness most common there.
+
+    Args:
+        scene: the volume.
+        kidneys: the kidneys.
+    """
+    frame, smooth, grid = scene.frame, scene.smooth, scene.grid
+    empty = np.zeros_like(kidneys)
+    near = ndimage.binary_dilation(kidneys, structure=disc(5.0, grid.spacing_mm[1])[None])
+    free = (scene.depth_mm > WALL_MM) & ~scene.taken & ~near & _upper_abdomen(scene)
+    spread = _local_spread(scene)
+    even = (
+        free
+        & (smooth > LIVER_HU[0])
+        & (smooth < LIVER_HU[1])
+        & (spread < np.median(spread[free]) + 12 if free.any() else free)
+    )
+    right = even & (frame.left_mm < -25) & (frame.back_mm < 15)
+    right = erode_mm(right, 4.0, grid)
+    if np.count_nonzero(right) * grid.voxel_volume_ml < LIVER_CORE_ML / 3:
+        return empty
+    mode, width = dominant_hu(smooth[right])
+    piece = even & (np.abs(smooth - mode) < width) & (frame.left_mm < 90)
+    core = largest_part(erode_mm(piece, 6.0, grid))
+    on_the_right = core & (frame.left_mm < 0)
+    if 2 * np.count_nonzero(on_the_right) < np.count_nonzero(core):
+        return empty
+    if np.count_nonzero(core) * grid.voxel_volume_ml < LIVER_CORE_ML:
+        return empty
+    return core
+
+
+def find_spleen(scene: Scene, kidneys: Mask, liver: Mask) -> Mask:
+    """Returns the core of the spleen: the largest even piece at the back on the left, under the left lung.
+
+    Args:
+        scene: the volume.
+        kidneys: the kidneys.
+        liver: core of the liver; its own piece is not taken for the spleen.
+    """
+    frame, smooth, grid = scene.frame, scene.smooth, scene.grid
+    near = ndimage.binary_dilation(kidneys | liver, structure=disc(5.0, grid.spacing_mm[1])[None])
+    spread = _local_spread(scene)
+    free = (scene.depth_mm > WALL_MM) & ~scene.taken & ~near & _upper_abdomen(scene)
+    place = (frame.left_mm > 40) & (frame.back_mm > -75) & (frame.back_mm < 20)
+    limit = np.median(spread[free]) + 12 if free.any() else 0.0
+    even = free & place & (smooth > 30) & (smooth < 220) & (spread < limit)
+    seed = erode_mm(even, 4.0, grid)
+    if not seed.any():
+        return seed
+    mode, width = dominant_hu(smooth[seed])
+    core = largest_part(erode_mm(even & (np.abs(smooth - mode) < width), 5.0, grid))
+    volume_ml = np.count_nonzero(core) * grid.voxel_volume_ml
+    return core if SPLEEN_ML[0] < volume_ml < SPLEEN_ML[1] else np.zeros_like(core)
+
+
+def muscle_hu(scene: Scene) -> float | None:
+    """Returns the median HU of the muscles beside the spine, or None where there are none."""
+    frame = scene.frame
+    beside = (
+        (np.abs(frame.left_mm) > 20)
+        & (np.abs(frame.left_mm) < 45)
+        & (frame.back_mm > 0)
+        & (frame.back_mm < 30)
+    )
+    muscle = beside & (scene.smooth > 10) & (scene.smooth < 110)
+    if np.count_nonzero(muscle) < 100:
+        return None
+    return float(np.median(scene.hu[muscle]))
+
+
+def dominant_hu(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Returns the most common HU and the half width of the band about it that one organ fills.
+
+    Args:
+        values: smoothed HU, not empty.
+    """
+    counts, edges = np.histogram(values, bins=np.arange(0.0, 260.0, 2.0))
+    smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)
+    peak = int(smooth.argmax())
+    mode = float(edges[peak] + 1.0)
+    near = values[np.abs(values - mode) < 30]
+    spread = 1.4826 * float(np.median(np.abs(near - mode))) if near.size else 8.0
+    return mode, float(np.clip(2.5 * spread, 12.0, 26.0))
+
+
+def erode_mm(mask: Mask, radius_mm: float, grid: Grid) -> Mask:
+    """Returns the voxels of a mask that lie deeper than ``radius_mm`` below its surface.
+
+    Args:
+        mask: bool on the grid.
+        radius_mm: depth, mm.
+        grid: gives the spacing.
+    """
+    inside = np.pad(mask, 1, mode="edge")
+    depth = ndimage.distance_transform_edt(inside, sampling=grid.spacing_mm)
+    return np.asarray(depth[1:-1, 1:-1, 1:-1] > radius_mm)
+
+
+def _upper_abdomen(scene: Scene) -> Mask:
+    """Returns the slices in which a liver can be: from 200 mm below the lowest lung to 120 mm above it; all without lungs."""
+    slices = np.ones(scene.hu.shape[0], dtype=np.bool_)
+    if scene.lung_base is not None:
+        height_mm = (np.arange(len(slices)) - scene.lung_base) * scene.grid.spacing_mm[0]
+        slices = (height_mm > -200) & (height_mm < 120)
+    return np.broadcast_to(slices[:, None, None], scene.hu.shape)
+
+
+def _local_spread(scene: Scene) -> Hu:
+    """Returns the standard deviation of HU over about 9 mm around every voxel within its slice."""
+    size = (1, *(2 * [2 * round(4.5 / scene.grid.spacing_mm[1]) + 1]))
+    clipped = np.clip(scene.hu, -200, 400)
+    mean = ndimage.uniform_filter(clipped, size)
+    return np.asarray(
+        np.sqrt(np.maximum(ndimage.uniform_filter(clipped * clipped, size) - mean * mean, 0)),
+        dtype=np.float32,
+    )
