@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from node.dicom.send import PeerAddress, SendSettings, StorageDestination
@@ -105,6 +107,15 @@ def make_slice(one: SyntheticSlice) -> Dataset:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
     dataset.PixelData = struct.pack("<H", one.fill) * (one.side * one.side)
     return dataset
+
+
+def encode_dataset(dataset: Dataset) -> bytes:
+    """Returns a data set in Explicit VR Little Endian, without file meta information."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, dataset)
+    encoded: bytes = buffer.getvalue()
+    return encoded
 
 
 def save_slices(slices: Iterable[SyntheticSlice], folder: Path) -> tuple[Path, ...]:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from mmap import mmap
 
+from pydicom._uid_dict import UID_dictionary
+
 from node.arrival import Identity
 from node.errors import InstanceRefused
 
@@ -65,6 +67,11 @@ _WANTED = frozenset(
 )
 _MAXIMUM_VALUE_BYTES = 128
 _MAXIMUM_EQUIPMENT_BYTES = 65_536
+
+_IMAGE_CLASSES = frozenset(
+    uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Image Storage" in name
+)
+"""SOP classes that are nothing without pixels (PS3.6 table A-1)."""
 
 _LONG_LENGTH = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -285,6 +292,8 @@ def _check_pixels(walk: _Walk, identity: Identity) -> None:
     """Refuses a data set that describes an image and ends before its pixels do."""
     rows, columns = walk.number(ROWS), walk.number(COLUMNS)
     if not rows or not columns:
+        if identity.sop_class_uid in _IMAGE_CLASSES:
+            raise InstanceRefused("the data set is of an image class and ends before Rows and Columns")
         return
     if walk.pixel_bytes is None:
         raise InstanceRefused(f"the data set says {rows} x {columns} pixels and ends before them")
