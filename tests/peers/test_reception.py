@@ -1,0 +1,451 @@
+"""The receiver before real and hostile peers: what it acknowledges is on disk, what it cannot take it says."""
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import resource
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pynetdicom import AE
+from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+
+from node.dicom.reception.access import Caller
+from node.dicom.send import PeerAddress, SendSettings, echo_peer, send_objects
+from node.errors import DeliveryPostponed, DeliveryRefused
+from node.ports import Answer
+from node.testing import SyntheticSlice, encode_dataset, make_slice, save_slices
+from tests.conftest import require_peer
+
+SETTINGS = SendSettings(ae_title="SCANNER", associate_seconds=5)
+
+
+def save_series(folder, slices=12, side=64, series=1):
+    return save_slices(
+        (
+            SyntheticSlice(
+                instance=f"2.25.1001.{series}.{number}",
+                series=f"2.25.1001.{series}",
+                position_mm=2.5 * number,
+                side=side,
+                fill=number,
+            )
+            for number in range(1, slices + 1)
+        ),
+        folder,
+    )
+
+
+def run_storescu(reception, *arguments):
+    program = require_peer("storescu")
+    return subprocess.run(
+        [
+            program,
+            "-R",
+            "-aet",
+            "SCANNER",
+            "-aec",
+            "MMFNODE",
+            "127.0.0.1",
+            str(reception.peer.port),
+            *arguments,
+        ],
+        env={**os.environ, "TCP_NODELAY": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_storescu_sends_a_series_that_lies_here_bit_for_bit(open_reception, tmp_path):
+    reception = open_reception()
+    paths = save_series(tmp_path / "out")
+    run = run_storescu(reception, *map(str, paths))
+    assert run.returncode == 0, run.stderr
+    assert len(reception.files()) == 12
+    kept = {(found := pydicom.dcmread(path)).SOPInstanceUID: found for path in reception.files()}
+    for path in paths:
+        sent = pydicom.dcmread(path)
+        assert kept[sent.SOPInstanceUID] == sent
+        assert kept[sent.SOPInstanceUID].file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert kept[sent.SOPInstanceUID].file_meta.SourceApplicationEntityTitle == "SCANNER"
+
+
+def test_echoscu_is_answered(open_reception):
+    reception = open_reception()
+    run = subprocess.run(
+        [require_peer("echoscu"), "-aec", "MMFNODE", "127.0.0.1", str(reception.peer.port)],
+        timeout=20,
+        check=False,
+    )
+    assert run.returncode == 0
+
+
+def test_small_pdus_of_the_peer_are_put_together(open_reception, tmp_path):
+    reception = open_reception()
+    (path,) = save_series(tmp_path / "out", slices=1, side=256)
+    run = run_storescu(reception, "--max-send-pdu", "4096", str(path))
+    assert run.returncode == 0, run.stderr
+    assert pydicom.dcmread(reception.files()[0]).PixelData == pydicom.dcmread(path).PixelData
+
+
+def test_a_compressed_object_is_stored_as_it_came(open_reception, tmp_path):
+    reception = open_reception()
+    dataset = make_slice(SyntheticSlice(side=64))
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "rle.dcm", enforce_file_format=True)
+    (delivery,) = send_objects([tmp_path / "rle.dcm"], reception.peer, SETTINGS)
+    assert delivery.answer is Answer.STORED
+    kept = pydicom.dcmread(reception.files()[0])
+    assert kept.file_meta.TransferSyntaxUID == RLELossless
+    assert kept.PixelData == dataset.PixelData
+
+
+def test_the_same_series_twice_is_stored_once_and_the_second_time_is_a_success(open_reception, tmp_path):
+    reception = open_reception()
+    paths = save_series(tmp_path / "out")
+    for _ in range(2):
+        assert {one.answer for one in send_objects(paths, reception.peer, SETTINGS)} == {Answer.STORED}
+    assert len(reception.files()) == 12
+    assert reception.inbox.record() == 12
+
+
+@pytest.mark.parametrize("associations", [8])
+def test_eight_associations_at_once_lose_nothing(open_reception, tmp_path, associations):
+    reception = open_reception()
+    parts = [save_series(tmp_path / f"out{series}", series=series) for series in range(associations)]
+    answers = []
+    threads = [
+        threading.Thread(
+            target=lambda paths=paths: answers.extend(send_objects(paths, reception.peer, SETTINGS))
+        )
+        for paths in parts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {one.answer for one in answers} == {Answer.STORED}
+    assert len(reception.files()) == len(answers) == associations * 12
+    assert reception.inbox.record() == associations * 12
+
+
+def test_the_command_and_the_data_set_must_name_the_same_object(open_reception, tmp_path):
+    reception = open_reception()
+    (path,) = save_series(tmp_path / "out", slices=1)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.MediaStorageSOPInstanceUID = "9.9.9"  # what the command will say
+    dataset.save_as(path)
+    (delivery,) = send_objects([path], reception.peer, SETTINGS)
+    assert (delivery.answer, delivery.status) == (Answer.NEVER, 0xA900)
+    assert "SOP Instance UID" in delivery.detail
+    assert reception.files() == []
+
+
+def test_a_truncated_data_set_is_refused_and_the_association_goes_on(open_reception, tmp_path):
+    reception = open_reception()
+    paths = save_series(tmp_path / "out", slices=3)
+    os.truncate(paths[1], paths[1].stat().st_size - 1000)
+    answers = send_objects(paths, reception.peer, SETTINGS)
+    assert [one.status for one in answers] == [0, 0xC000, 0]
+    assert len(reception.files()) == 2
+
+
+def test_above_the_watermark_the_peer_hears_out_of_resources(open_reception, tmp_path):
+    reception = open_reception(minimum_free_bytes=1 << 60)
+    (delivery,) = send_objects(save_series(tmp_path / "out", slices=1), reception.peer, SETTINGS)
+    assert (delivery.answer, delivery.status) == (Answer.LATER, 0xA700)
+    assert echo_peer(reception.peer, SETTINGS) == 0
+
+
+def test_titles_are_checked_and_strangers_stay_outside(open_reception):
+    network = ipaddress.ip_network("127.0.0.0/8")
+    reception = open_reception(callers=(Caller(ae_title="SCANNER", network=network),))
+    assert echo_peer(reception.peer, SETTINGS) == 0
+    with pytest.raises(DeliveryRefused, match="Called AE title not recognised"):
+        echo_peer(PeerAddress(host="127.0.0.1", port=reception.peer.port, ae_title="OTHER"), SETTINGS)
+    with pytest.raises(DeliveryRefused, match="Calling AE title not recognised"):
+        echo_peer(reception.peer, SendSettings(ae_title="STRANGER"))
+
+
+def test_more_associations_than_allowed_are_told_to_come_later(open_reception):
+    reception = open_reception(maximum_associations=1)
+    entity = AE(ae_title="SCANNER")
+    entity.add_requested_context(Verification)
+    association = entity.associate("127.0.0.1", reception.peer.port, ae_title="MMFNODE")
+    assert association.is_established
+    with pytest.raises(DeliveryPostponed, match="rejects"):
+        echo_peer(reception.peer, SETTINGS)
+    association.release()
+
+
+def test_orthanc_sends_a_study_here(open_reception, open_orthanc, tmp_path):
+    reception = open_reception()
+    modality = {"AET": "MMFNODE", "Host": "127.0.0.1", "Port": reception.peer.port}
+    orthanc = open_orthanc({"node": modality})
+    assert {one.answer for one in send_objects(save_series(tmp_path / "out"), orthanc.peer, SETTINGS)} == {
+        Answer.STORED
+    }
+    (study,) = orthanc.get("/studies")
+    orthanc.post("/modalities/node/store", [study])
+    assert len(reception.files()) == 12
+
+
+# Hostile peers: raw bytes on a socket
+
+
+def connect(reception):
+    connection = socket.create_connection(("127.0.0.1", reception.peer.port), timeout=20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def encode_request(called=b"MMFNODE", classes=(CTImageStorage,)):
+    def item(kind, value):
+        return struct.pack(">BBH", kind, 0, len(value)) + value
+
+    contexts = b"".join(
+        item(
+            0x20,
+            bytes((2 * number + 1, 0, 0, 0))
+            + item(0x30, uid.encode())
+            + item(0x40, ExplicitVRLittleEndian.encode()),
+        )
+        for number, uid in enumerate(classes)
+    )
+    user = item(0x51, struct.pack(">I", 16_384)) + item(0x52, b"1.2.3")
+    body = (
+        struct.pack(">HH", 1, 0)
+        + called.ljust(16)
+        + b"HOSTILE".ljust(16)
+        + bytes(32)
+        + item(0x10, b"1.2.840.10008.3.1.1.1")
+        + contexts
+        + item(0x50, user)
+    )
+    return struct.pack(">BBI", 1, 0, len(body)) + body
+
+
+def read_pdu(connection):
+    """(type, body), or (0, b"") when the peer closed."""
+    header = b""
+    while len(header) < 6:
+        try:
+            part = connection.recv(6 - len(header))
+        except ConnectionResetError:
+            return 0, b""
+        if not part:
+            return 0, b""
+        header += part
+    body = b""
+    while len(body) < int.from_bytes(header[2:], "big"):
+        body += connection.recv(65_536)
+    return header[0], body
+
+
+def associate(reception):
+    connection = connect(reception)
+    connection.sendall(encode_request())
+    assert read_pdu(connection)[0] == 2
+    return connection
+
+
+def pdata(value, context=1, control=0b11):
+    return (
+        struct.pack(">BBI", 4, 0, len(value) + 6)
+        + struct.pack(">IBB", len(value) + 2, context, control)
+        + value
+    )
+
+
+def store_command(instance=b"1.2.3.4\0", command_field=1, sop_class=CTImageStorage):
+    def element(number, value):
+        return struct.pack("<HHI", 0, number, len(value)) + value
+
+    body = (
+        element(0x0002, sop_class.encode().ljust(len(sop_class) + len(sop_class) % 2, b"\0"))
+        + element(0x0100, struct.pack("<H", command_field))
+        + element(0x0110, struct.pack("<H", 1))
+        + element(0x0700, struct.pack("<H", 0))
+        + element(0x0800, struct.pack("<H", 0))
+        + element(0x1000, instance)
+    )
+    return element(0, struct.pack("<I", len(body))) + body
+
+
+ABORT = 7
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack(">BBI", 4, 0, 0xFFFFFFFF),
+        struct.pack(">BBI", 9, 0, 4) + bytes(4),
+        struct.pack(">BBI", 1, 0, 4) + bytes(4),
+        pdata(b"\xff" * 50),
+        pdata(b"x", context=9),
+        pdata(b"data without command", control=0b10),
+        struct.pack(">BBI", 4, 0, 6) + struct.pack(">IBB", 0xFFFFFFF0, 1, 3),
+        struct.pack(">BBI", 4, 0, 3) + b"abc",
+        pdata(store_command()) + pdata(store_command()),
+        pdata(store_command()) + struct.pack(">BBI", 5, 0, 4) + bytes(4),
+        pdata(bytes(60_000), control=0b01) * 2,
+    ],
+    ids=[
+        "4 GiB PDU",
+        "unknown PDU",
+        "second request",
+        "noise as command",
+        "unknown context",
+        "data set without command",
+        "PDV longer than its PDU",
+        "PDV header cut",
+        "command within a data set",
+        "release within a message",
+        "endless command",
+    ],
+)
+def test_a_broken_protocol_ends_in_an_abort_and_the_node_lives_on(open_reception, data):
+    reception = open_reception()
+    with associate(reception) as connection:
+        connection.sendall(data)
+        kind, _ = read_pdu(connection)
+        assert kind == ABORT
+        assert read_pdu(connection)[0] == 0
+    assert echo_peer(reception.peer, SETTINGS) == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack(">BBI", 1, 0, 0xFFFFFFFF),
+        struct.pack(">BBI", 1, 0, 8) + bytes(8),
+    ],
+)
+def test_what_is_not_an_association_request_is_aborted_at_once(open_reception, data):
+    reception = open_reception()
+    with connect(reception) as connection:
+        connection.sendall(data)
+        assert read_pdu(connection)[0] == ABORT
+    assert echo_peer(reception.peer, SETTINGS) == 0
+
+
+def test_an_unknown_operation_gets_a_status(open_reception):
+    reception = open_reception()
+    with associate(reception) as connection:
+        connection.sendall(pdata(store_command(command_field=0x0020)) + pdata(b"identifier", control=0b10))
+        kind, body = read_pdu(connection)
+        assert kind == 4
+        assert struct.pack("<HHIH", 0, 0x0900, 2, 0x0211) in body
+
+
+def test_an_object_of_a_class_outside_its_context_is_refused(open_reception):
+    reception = open_reception()
+    with associate(reception) as connection:
+        connection.sendall(pdata(store_command(sop_class=MRImageStorage)) + pdata(b"data set", control=0b10))
+        kind, body = read_pdu(connection)
+        assert kind == 4
+        assert struct.pack("<HHIH", 0, 0x0900, 2, 0x0122) in body
+    assert reception.files() == []
+
+
+def test_silence_within_a_pdu_ends_the_association_and_leaves_nothing(open_reception, wait):
+    reception = open_reception(pdu_seconds=0.3)
+    with associate(reception) as connection:
+        connection.sendall(pdata(store_command()) + pdata(b"half a data set", control=0b00))
+        wait(lambda: list((reception.inbox.folder / "incoming").iterdir()), 5, "the spool")
+        connection.sendall(struct.pack(">BBI", 4, 0, 1000) + b"ten bytes")
+        started = time.monotonic()
+        assert read_pdu(connection)[0] in {ABORT, 0}
+        assert time.monotonic() - started < 3
+    wait(lambda: not list((reception.inbox.folder / "incoming").iterdir()), 5, "an empty incoming folder")
+    wait(lambda: reception.listener.count_associations() == 0, 5, "no association")
+
+
+def drip(connection, seconds):
+    """Sends the start of a PDU byte by byte until the node closes the connection or the time is over."""
+    end = time.monotonic() + seconds
+    with contextlib.suppress(OSError):
+        for byte in itertools.chain(struct.pack(">BBI", 4, 0, 100_000), itertools.repeat(0)):
+            if time.monotonic() > end:
+                return
+            connection.sendall(bytes((byte,)))
+            time.sleep(0.05)  # the drip itself
+
+
+def test_bytes_that_drip_do_not_prolong_a_pdu(open_reception):
+    reception = open_reception(pdu_seconds=0.5)
+    with associate(reception) as connection:
+        started = time.monotonic()
+        drip(connection, seconds=10)
+        assert time.monotonic() - started < 5
+
+
+def test_silence_between_messages_ends_the_association_after_the_idle_time(open_reception):
+    reception = open_reception(idle_seconds=0.3)
+    with associate(reception) as connection:
+        assert read_pdu(connection)[0] in {ABORT, 0}
+
+
+def test_silence_before_a_request_ends_the_connection_after_the_greeting_time(open_reception):
+    reception = open_reception(greeting_seconds=0.3)
+    with connect(reception) as connection:
+        connection.sendall(b"\x01\x00")
+        assert read_pdu(connection)[0] == 0
+
+
+def test_a_peer_that_goes_away_within_an_object_leaves_nothing(open_reception, wait):
+    reception = open_reception()
+    with associate(reception) as connection:
+        connection.sendall(pdata(store_command()) + pdata(b"half a data set", control=0b00))
+        wait(lambda: list((reception.inbox.folder / "incoming").iterdir()), 5, "the spool")
+    wait(lambda: not list((reception.inbox.folder / "incoming").iterdir()), 5, "an empty incoming folder")
+
+
+def test_a_thousand_dripping_connections_do_not_stop_an_honest_sender(open_reception, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
+    reception = open_reception(maximum_greeting=256)
+    paths = save_series(tmp_path / "out")
+    before = len(threading.enumerate())
+    drips = []
+    try:
+        for _ in range(1000):
+            drip = connect(reception)
+            drip.send(b"\x01")
+            drips.append(drip)
+        assert len(threading.enumerate()) == before
+        started = time.monotonic()
+        assert {one.answer for one in send_objects(paths, reception.peer, SETTINGS)} == {Answer.STORED}
+        assert time.monotonic() - started < 10
+    finally:
+        for drip in drips:
+            drip.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_stopping_lets_an_object_in_transfer_finish(open_reception, wait):
+    reception = open_reception(stop_seconds=10)
+    dataset = make_slice(SyntheticSlice(instance="1.2.3.4"))
+    data = encode_dataset(dataset)
+    with associate(reception) as connection:
+        connection.sendall(pdata(store_command()) + pdata(data[:200], control=0b00))
+        stopper = threading.Thread(target=reception.listener.stop)
+        wait(lambda: list((reception.inbox.folder / "incoming").iterdir()), 5, "the spool")
+        stopper.start()
+        connection.sendall(pdata(data[200:], control=0b10))
+        kind, body = read_pdu(connection)
+        assert kind == 4
+        assert struct.pack("<HHIH", 0, 0x0900, 2, 0) in body
+        connection.sendall(struct.pack(">BBI", 5, 0, 4) + bytes(4))
+        stopper.join(15)
+    assert len(reception.files()) == 1
