@@ -134,7 +134,7 @@ def plot_survival(plot: SurvivalPlot, *, width_mm: float, height_mm: float) -> b
     """
     with _style():
         figure = _figure(width_mm, height_mm)
-        axes = figure.add_axes((0.085, 0.14, 0.90, 0.765))
+        axes = figure.add_axes((0.10, 0.14, 0.885, 0.765))
         for curve, colour, words in (
             (plot.cohort_low, LOW, "cohort, low risk"),
             (plot.cohort_high, HIGH, "cohort, high risk"),

@@ -1,6 +1,7 @@
 """One result as a whole: written, checked, the same again, with names of many scripts."""
 
 import io
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from node.report.bundle import write_objects
 from node.report.json_form import read_json
 from node.report.sources import ReportSources
 from node.report.validate import validate_object
+from node.report.verify import verify_result
 from tests.report_study import ANNEX_K_NAME, STUDY_UID, ct_header, make_failure, make_report, make_sources
 
 
@@ -56,6 +58,32 @@ def test_everything_is_written_and_listed(result):
     assert read_json((out / "report.json").read_text()) == report
     assert len(list((out / "pages").glob("page-*.png"))) == 3
     assert len({pydicom.dcmread(out / entry.path).SeriesInstanceUID for entry in report.objects}) == 5
+
+
+def test_objects_and_report_say_the_same(result):
+    out, _ = result
+    assert verify_result(out) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"log_hazard": 0.6412345678901234', '"log_hazard": 0.7', "OS log hazard"),
+        ('"probability": 0.442', '"probability": 0.443', "OS probabilities"),
+        ('"group": "high"', '"group": "low"', "OS group"),
+        ('"volume_ml": 84.56', '"volume_ml": 184.56', "tumour volume"),
+        ('"name": "lesion 2"', '"name": "lesion 3"', "segments"),
+        ('"path": "dicom/SR.dcm"', '"path": "dicom/XX.dcm"', "listed but not there"),
+        ('"path": "dicom/SR.dcm"', '"path": "../SR.dcm"', "outside"),
+    ],
+)
+def test_a_contradiction_between_objects_and_report_is_told(result, tmp_path, old, new, told):
+    out, _ = result
+    shutil.copytree(out / "dicom", tmp_path / "dicom")
+    text = (out / "report.json").read_text()
+    assert old in text
+    (tmp_path / "report.json").write_text(text.replace(old, new))
+    assert any(told in fault for fault in verify_result(tmp_path))
 
 
 def test_results_are_kept_from_others(result):

@@ -126,7 +126,7 @@ class Paper:
         )  # the count replaces a longer word: no right alignment
         self.pdf.set_font(_SANS, "", 6.2)
         self.pdf.set_text_color(*bytes_of(MUTED))
-        self.pdf.cell(16.0, 4.0, f"Page {self.pdf.page_no()} of {{pages}}")
+        self.pdf.cell(12.5, 4.0, f"Page {self.pdf.page_no()} of {{pages}}")
 
     def write_line(
         self,
