@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from engines.anatomy.body import depth_below_wall, find_body, find_hull, find_lungs
 from engines.anatomy.organs import Scene, find_kidneys, find_liver, find_spleen
+from engines.anatomy.portal import find_portal_vein
 from engines.anatomy.shapes import Hu, Mask, disc
 from engines.anatomy.spine import SpineFrame, find_spine
 from engines.anatomy.vessels import find_aorta, find_vena_cava
@@ -40,6 +41,7 @@ class CoarseAnatomy:
         kidneys: both kidneys, bool; not found before contrast.
         liver: core of the liver's parenchyma (no vessels, no lesions), bool.
         spleen: core of the spleen, bool.
+        portal_vein: middle of the portal vein and its tributaries, bool; found only where brighter than the liver.
     """
 
     grid: Grid
@@ -54,6 +56,7 @@ class CoarseAnatomy:
     kidneys: Mask
     liver: Mask
     spleen: Mask
+    portal_vein: Mask
 
 
 def find_anatomy(volume: Volume) -> CoarseAnatomy:
@@ -70,7 +73,7 @@ def find_anatomy(volume: Volume) -> CoarseAnatomy:
     depth_mm = depth_below_wall(find_hull(hu, body, pixel_mm), pixel_mm)
     smooth = ndimage.gaussian_filter(np.clip(hu, -200, 400), (1.5 / slice_mm, 2.0 / pixel_mm, 2.0 / pixel_mm))
     frame = find_spine(hu, body, grid)
-    aorta, vena_cava, kidneys, liver, spleen = (np.zeros_like(body) for _ in range(5))
+    aorta, vena_cava, kidneys, liver, spleen, portal_vein = (np.zeros_like(body) for _ in range(6))
     if frame is not None:
         aorta = find_aorta(hu, body, frame, grid)
         vena_cava = find_vena_cava(hu, body, aorta, frame, grid)
@@ -88,6 +91,7 @@ def find_anatomy(volume: Volume) -> CoarseAnatomy:
         kidneys = find_kidneys(scene)
         liver = find_liver(scene, kidneys)
         spleen = find_spleen(scene, kidneys, liver)
+        portal_vein = find_portal_vein(scene, aorta, kidneys, liver)
     return CoarseAnatomy(
         grid=grid,
         hu=hu,
@@ -101,6 +105,7 @@ def find_anatomy(volume: Volume) -> CoarseAnatomy:
         kidneys=kidneys,
         liver=liver,
         spleen=spleen,
+        portal_vein=portal_vein,
     )
 
 
