@@ -17,6 +17,9 @@ SAME_PASS_SECONDS = 1.0
 SAME_PASS_HU = 35.0
 """Vessels of one pass differ less than this between its reconstructions (OURS: four standard errors of small samples)."""
 
+VESSELS = ("aorta", "portal_vein")
+"""The structures whose HU the model judges, in the order of conf/phases.toml."""
+
 Vector = tuple[float, ...]
 
 
@@ -133,7 +136,7 @@ def hounsfield_likelihood(hounsfield: Mapping[str, float], rules: Hounsfield) ->
         hounsfield: median HU of ``aorta`` and, where found, ``portal_vein``.
         rules: the distributions.
     """
-    aorta, portal = hounsfield.get("aorta"), hounsfield.get("portal_vein")
+    aorta, portal = (hounsfield.get(vessel) for vessel in VESSELS)
     if aorta is None or not math.isfinite(aorta):
         return None
     seen = (aorta, portal) if portal is not None and math.isfinite(portal) else (aorta,)
@@ -215,7 +218,7 @@ def _contradict(one: Candidate, two: Candidate) -> bool:
     """Whether texts name different phases or vessels differ too much for one pass."""
     if one.text.phase is not None and two.text.phase is not None and one.text.phase != two.text.phase:
         return True
-    shared = set(one.hounsfield) & set(two.hounsfield) & {"aorta", "portal_vein"}
+    shared = set(one.hounsfield) & set(two.hounsfield) & set(VESSELS)
     return any(abs(one.hounsfield[name] - two.hounsfield[name]) > SAME_PASS_HU for name in shared)
 
 

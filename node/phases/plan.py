@@ -9,7 +9,7 @@ import structlog
 from engines.errors import InvalidInput
 from engines.phase import ASSESSED_PHASES, REFERENCE_PHASE, Phase
 from node.phases.exclusion import coverage_mm, exclude_acquisition, is_soft_kernel
-from node.phases.passes import Candidate, Pass, group_passes, read_candidates
+from node.phases.passes import VESSELS, Candidate, Pass, group_passes, read_candidates
 from node.phases.rules import STATES, PhaseRules
 from node.phases.sequence import Matrix, PassEvidence, infer_phases
 from node.study import Acquisition, PhaseFinding
@@ -152,8 +152,13 @@ def _judge(
     """Turns the posterior of a pass into the finding of one of its acquisitions."""
     reasons = [*item.reasons, place]
     vessels = tuple(sorted(member.hounsfield.items()))
-    if vessels:
-        reasons.append("HU " + ", ".join(f"{name} {value:.0f}" for name, value in vessels))
+    measured = [
+        f"{name.replace('_', ' ')} {member.hounsfield[name]:.0f} HU"
+        for name in VESSELS
+        if name in member.hounsfield
+    ]
+    if measured:
+        reasons.append(", ".join(measured))
     best = max(Phase, key=lambda phase: row[STATES.index(phase.value)])
     probability = float(row[STATES.index(best.value)])
     phase: Phase | None = best

@@ -1,0 +1,161 @@
+"""``mmf-node phases``: what each acquisition of a folder, or each row of a table of descriptions, is taken for, and why."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engines.errors import InvalidInput
+from node.phases.acquisitions import split_acquisitions
+from node.phases.descriptions import plan_descriptions, read_descriptions
+from node.phases.plan import list_candidates, plan_phases
+from node.phases.rules import PhaseRules, load_rules
+from node.study import Acquisition, Instance, PhaseFinding
+
+FolderArgument = Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of DICOM files.")]
+CsvOption = Annotated[
+    Path | None,
+    typer.Option("--series-csv", metavar="FILE", help="Table of series descriptions instead of a folder."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON list on standard output.")]
+HeadersOption = Annotated[bool, typer.Option("--headers-only", help="Do not read pixels.")]
+RulesOption = Annotated[
+    Path | None,
+    typer.Option("--rules", metavar="FILE", help="Try these rules and show what they would change."),
+]
+
+
+def phases(
+    folder: FolderArgument = None,
+    series_csv: CsvOption = None,
+    as_json: JsonOption = False,
+    headers_only: HeadersOption = False,
+    rules: RulesOption = None,
+) -> None:
+    """Show the contrast phase of every acquisition, its probability and the evidence."""
+    if (folder is None) == (series_csv is None):
+        raise InvalidInput("give either a folder of DICOM files or --series-csv FILE")
+    tried = load_rules(rules)
+    present = load_rules() if rules is not None else None
+    if series_csv is not None:
+        rows = read_descriptions(series_csv)
+        findings = plan_descriptions(rows, tried)
+        before = plan_descriptions(rows, present) if present is not None else None
+        lines = [{"row": number} | describe_finding(finding) for number, finding in enumerate(findings)]
+    else:
+        assert_folder = _existing(folder)
+        findings, before = _judge_folder(assert_folder, tried, present, headers_only=headers_only)
+        lines = [
+            {"series_instance_uid": finding.acquisition.series_instance_uid} | describe_finding(finding)
+            for finding in findings
+        ]
+    if as_json:
+        typer.echo(json.dumps(lines, ensure_ascii=False, indent=1))
+    else:
+        Console().print(draw_findings(findings, before))
+
+
+def describe_finding(finding: PhaseFinding) -> dict[str, Any]:
+    """Returns one finding as the fields of the JSON contract, without its identity."""
+    return {
+        "part": finding.acquisition.part,
+        "phase": None if finding.phase is None else finding.phase.value,
+        "probability": finding.probability,
+        "used": finding.used,
+        "excluded": finding.excluded,
+        "reasons": list(finding.reasons),
+    }
+
+
+def draw_findings(findings: Sequence[PhaseFinding], before: Sequence[PhaseFinding] | None) -> Table:
+    """Returns findings as a table; where other rules give another phase, the phase of the present rules stands beside.
+
+    Args:
+        findings: in the order of the lines.
+        before: of the present rules, when others are tried.
+    """
+    table = Table(title="Contrast phases", title_justify="left", show_lines=True)
+    for name in (
+        "series",
+        "part",
+        "slices",
+        "spacing mm",
+        "kernel",
+        "time",
+        "text",
+        "HU",
+        "phase",
+        "p",
+        "why",
+    ):
+        table.add_column(name, overflow="fold", no_wrap=name in ("part", "slices", "p"))
+    for place, finding in enumerate(findings):
+        first = finding.acquisition.first
+        phase = finding.phase.value if finding.phase is not None else "-"
+        if before is not None and before[place].phase != finding.phase:
+            phase += f" (was {before[place].phase or '-'})"
+        why = [*([finding.excluded] if finding.excluded else []), *finding.reasons]
+        table.add_row(
+            str(first.series_number if first.series_number is not None else finding.acquisition.label),
+            str(finding.acquisition.part or ""),
+            str(len(finding.acquisition.instances)),
+            _spacing(finding.acquisition),
+            "\\".join(first.convolution_kernel),
+            first.acquired_at.strftime("%H:%M:%S") if first.acquired_at is not None else "",
+            first.series_description,
+            ", ".join(f"{name} {value:.0f}" for name, value in finding.hounsfield),
+            f"{phase} [bold]USED[/bold]" if finding.used else phase,
+            "" if finding.probability is None else f"{finding.probability:.3f}",
+            "; ".join(why),
+        )
+    return table
+
+
+def _existing(folder: Path | None) -> Path:
+    """The folder, which must be one."""
+    if folder is None or not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder")
+    return folder
+
+
+def _judge_folder(
+    folder: Path, tried: PhaseRules, present: PhaseRules | None, *, headers_only: bool
+) -> tuple[tuple[PhaseFinding, ...], tuple[PhaseFinding, ...] | None]:
+    """Plans every study of a folder, with the rules tried and with the present ones."""
+    from node.dicom.headers import read_folder
+
+    instances, refused = read_folder(folder)
+    errors = Console(stderr=True)
+    for path, reason in refused:
+        errors.print(f"not read: {path.name}: {reason}", style="dim", markup=False)
+    studies: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        studies[instance.study_instance_uid].append(instance)
+    found: list[PhaseFinding] = []
+    before: list[PhaseFinding] = []
+    for members in studies.values():
+        acquisitions = split_acquisitions(members)
+        hounsfield = {} if headers_only else _measure(acquisitions, tried)
+        found += plan_phases(acquisitions, hounsfield, tried).findings
+        if present is not None:
+            before += plan_phases(acquisitions, hounsfield, present).findings
+    return tuple(found), tuple(before) if present is not None else None
+
+
+def _measure(acquisitions: Sequence[Acquisition], rules: PhaseRules) -> Mapping[str, Mapping[str, float]]:
+    """HU of the vessels of every candidate."""
+    from node.vessels import measure_vessels
+
+    return measure_vessels(list_candidates(acquisitions, rules))
+
+
+def _spacing(acquisition: Acquisition) -> str:
+    """Slice distance, thickness where it differs, and pixel spacing."""
+    first = acquisition.first
+    pixels = "" if first.pixel_spacing_mm is None else f" x {first.pixel_spacing_mm[0]:.2f}"
+    return ("" if first.slice_thickness_mm is None else f"{first.slice_thickness_mm:g}") + pixels

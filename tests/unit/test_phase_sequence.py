@@ -1,0 +1,117 @@
+"""The chain over the passes is solved exactly: an enumeration of every assignment gives the same posterior."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engines.phase import Phase
+from node.phases.rules import OTHER, STATES, load_rules
+from node.phases.sequence import PassEvidence, infer_phases
+from node.phases.timing import FLAT_DENSITY, gap_likelihood
+
+RULES = load_rules()
+SILENT = (1.0,) * 5
+
+
+def enumerate_posterior(passes, order_from):
+    """The posterior by brute force over all 5^n assignments, both hidden faults, straight from the definition."""
+    sequence, other = RULES.sequence, getattr(RULES.decision.other, order_from)
+    ends = {phase.value: 1 - sum(sequence.next[phase].values()) for phase in Phase}
+    step = {(a.value, b.value): sequence.next[a][b] for a in Phase for b in Phase}
+    even = np.mean(list(step.values()))
+    lies = getattr(sequence.unreliable, order_from)
+    total = np.zeros((len(passes), 5))
+    for muddle, disorder in product((0, 1), (0, 1)):
+        if len(passes) == 1 and disorder:
+            continue
+        for states in product(STATES, repeat=len(passes)):
+            weight = (RULES.text.unreliable if muddle else 1 - RULES.text.unreliable) * (
+                lies if disorder else 1 - lies
+            )
+            for item, state in zip(passes, states, strict=True):
+                speaks = min(item.text) < 1
+                text = (0.25 if speaks else 1.0) if muddle else item.text[STATES.index(state)]
+                weight *= (
+                    item.likelihood[STATES.index(state)] * text * (other if state == OTHER else 1 - other)
+                )
+            for one, two in pairwise(passes):
+                known = one.start_seconds is not None and two.start_seconds is not None
+                weight *= FLAT_DENSITY if known else 1.0
+            chain = [(s, p) for s, p in zip(states, passes, strict=True) if s != OTHER]
+            if not chain:
+                weight *= sequence.none
+            else:
+                weight *= 0.25 if disorder else sequence.first[Phase(chain[0][0])]
+                weight *= np.mean(list(ends.values())) if disorder else ends[chain[-1][0]]
+            places = [i for i, s in enumerate(states) if s != OTHER]
+            for (one, p), (two, q), span in zip(chain, chain[1:], np.diff(places), strict=False):
+                known = p.start_seconds is not None and q.start_seconds is not None
+                gap = q.start_seconds - p.start_seconds if known else None
+                weight *= even if disorder else step[one, two]
+                if known and not disorder:
+                    weight *= gap_likelihood(gap, one, two, sequence.gap) / FLAT_DENSITY
+                assert span >= 1
+            for i, state in enumerate(states):
+                total[i, STATES.index(state)] += weight
+    return total / total.sum(axis=1, keepdims=True)
+
+
+vectors = st.tuples(*[st.floats(0.001, 1.0)] * 5)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    rest=st.lists(st.tuples(vectors, vectors, st.booleans()), min_size=1, max_size=4),
+    gaps=st.lists(st.floats(1.0, 600.0), min_size=4, max_size=4),
+    timed=st.booleans(),
+    order_from=st.sampled_from(["time", "acquisition_number", "series_number"]),
+)
+def test_posterior_equals_the_sum_over_every_assignment(rest, gaps, timed, order_from):
+    starts = np.cumsum(gaps)
+    passes = [
+        PassEvidence(
+            likelihood=likelihood,
+            text=tuple(t / max(text) for t in text) if speaks else SILENT,
+            start_seconds=float(starts[i]) if timed else None,
+        )
+        for i, (likelihood, text, speaks) in enumerate(rest)
+    ]
+    found = infer_phases(passes, order_from, RULES)
+    assert found == pytest.approx(enumerate_posterior(passes, order_from), abs=1e-9)
+
+
+def named(row) -> str:
+    return STATES[int(np.argmax(row))]
+
+
+def timed(*seconds: float) -> list[PassEvidence]:
+    return [PassEvidence(likelihood=SILENT, start_seconds=moment) for moment in seconds]
+
+
+def test_times_alone_name_the_phases_of_a_usual_protocol():
+    posterior = infer_phases(timed(0, 150, 186, 300), "time", RULES)
+    assert [named(row) for row in posterior] == ["PRE_CONTRAST", "ARTERIAL", "PORTAL_VENOUS", "DELAYED"]
+    assert posterior.max(axis=1).min() > 0.95
+
+
+def test_unknown_passes_without_evidence_stay_undetermined():
+    posterior = infer_phases([PassEvidence(likelihood=SILENT)] * 3, "series_number", RULES)
+    assert posterior.max() < RULES.decision.named
+
+
+def test_swapped_texts_against_the_order_are_not_believed():
+    def says(phase: Phase) -> PassEvidence:
+        text = tuple(1.0 if state == phase.value else RULES.text.plain for state in STATES)
+        return PassEvidence(likelihood=SILENT, text=text)
+
+    swapped = [says(Phase.ARTERIAL), says(Phase.DELAYED), says(Phase.PORTAL_VENOUS)]
+    right = [says(Phase.ARTERIAL), says(Phase.PORTAL_VENOUS), says(Phase.DELAYED)]
+    assert infer_phases(right, "acquisition_number", RULES).max(axis=1).min() > RULES.decision.used
+    assert infer_phases(swapped, "acquisition_number", RULES)[1:].max() < RULES.decision.used
+
+
+def test_no_passes_give_no_rows():
+    assert infer_phases([], "time", RULES).shape == (0, 5)

@@ -1,0 +1,122 @@
+"""Texts in many languages name a phase; texts that only look like it do not."""
+
+import pytest
+
+from engines.errors import InvalidInput
+from engines.phase import Phase
+from node.phases.rules import load_rules
+from node.phases.texts import fold_text, read_text, repair_text
+
+RULES = load_rules()
+N, A, V, D = Phase.PRE_CONTRAST, Phase.ARTERIAL, Phase.PORTAL_VENOUS, Phase.DELAYED
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("PRE LIVER", N), ("Recon 2: PRE LIVER", N), ("Non-contrast  5.0  B40f", N), ("liver wo  5.0  B40f", N),
+        ("ABD W/O", N), ("DRY LIVER", N), ("C-", N), ("unenhanced", N), ("上腹部平扫", N), ("Abd nativ", N),
+        ("ABDO SANS INJECTION", N), ("AS SC 2.5mm", N), ("bez kontrastu", N), ("単純", N),
+        ("Late Art. phase  3.0  B40f", A), ("ARTERIAL PHASE", A), ("HAP", A), ("动脉期", A), ("動脈相", A),
+        ("Abd arteriell 1.5", A), ("TEMPS ARTÉRIEL", A), ("faza tętnicza", A), ("fase arteriosa", A), ("артериальная", A),
+        ("P.Venous pha  3.0  B40f", V), ("VOLUME PORTAL", V), ("PORTAL VENOUS", V), ("venous phase", V), ("门脉期", V),
+        ("门静脉期", V), ("静脉期", V), ("portalvenös", V), ("żylna", V), ("late portal", V), ("PV Abd", V),
+        ("LIVER DELAY", D), ("EQUILIBRIO", D), ("延迟期", D), ("spätvenös", D), ("Spät", D), ("tardif", D),
+        ("delayed venous", D), ("faza późna", D),
+    ],
+)  # fmt: skip
+def test_words_of_many_languages_name_their_phase(text, phase):
+    assert read_text(text, RULES).phase == phase
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("35 sec", A), ("30 SEC DELAY", A), ("Liver 70s", V), ("70 sec", V), ("180 sec Delay  3.0  B40f", D),
+        ("Liver  10 min  3.0  B40f", D), ("Adrenal 15 min", D), ("3 MIN", D), ("5min delay", D), ("延迟 180 秒", D),
+    ],
+)  # fmt: skip
+def test_minutes_and_seconds_are_read_as_scan_delays(text, phase):
+    assert read_text(text, RULES).phase == phase
+
+
+@pytest.mark.parametrize(
+    "text", ["30 70 120 SEC DELAY", "Recon 2 30 70 120 SEC DELAY", "arterial + portal", "动脉期 门脉期"]
+)
+def test_several_phases_in_one_text_name_none(text):
+    reading = read_text(text, RULES)
+    assert reading.phase is None
+    assert reading.several
+    assert not reading.speaks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LIVER 3 PHASE (AP)", "CT A/P", "C/A/P", "AP ROUTINE", "APRoutine 5.0 B40f", "BIPHASIC LIVER", "3 PHASE LIVER (ABD)",
+        "", " ", "150cc OMNIPAQUE", "2.5 STANDARD", "3.0", "AXIAL", "CT Body 3.0", "Abd 5.0 B41s", "0.5s", "1.25MM", "AR",
+        "ABD/PV", "intravenous", "w/wo", "ABDOMEN WITHOUT AND WITH", "pre-op", "Port", "MinIP 2 3.0", "70", "C Ap",
+    ],
+)  # fmt: skip
+def test_traps_name_no_phase(text):
+    assert read_text(text, RULES).phase is None
+
+
+@pytest.mark.parametrize(
+    "text", ["with non-ionic contrast", "CC 1.25mm STD", "POST", "C+", "with omnipaque contrast", "增强"]
+)
+def test_enhanced_alone_speaks_against_native_only(text):
+    reading = read_text(text, RULES)
+    assert reading.phase is None
+    assert reading.likelihood[0] < 0.1
+    assert set(reading.likelihood[1:]) == {1.0}
+
+
+def test_intravenous_contrast_is_not_venous_and_non_contrast_is_not_contrast():
+    assert read_text("ABDOMEN INTRAVENOUS CONTRAST", RULES).phase is None
+    assert read_text("ABDOMEN NON-CONTRAST", RULES).phase == N
+
+
+def test_word_beside_a_time_must_not_contradict_it():
+    assert read_text("portal 70s", RULES).phase == V
+    assert read_text("arterial 180 sec", RULES).several
+
+
+def test_doubtful_words_weigh_less_than_plain_ones():
+    plain, doubtful = read_text("portal venous", RULES).likelihood, read_text("venous", RULES).likelihood
+    assert min(plain) < min(doubtful) < 1.0
+
+
+def test_gbk_labelled_latin_is_repaired_and_umlauts_are_left_alone():
+    assert repair_text("上腹部动脉期".encode("gbk").decode("latin-1")) == "上腹部动脉期"
+    for text in (
+        "Abd spätvenös",
+        "Größe, Übersicht, Prüfung",
+        "temps artériel",
+        "tardía",
+        "plain ascii",
+        "żylna",
+    ):
+        assert repair_text(text) == text
+
+
+def test_folding_removes_accents_widths_and_case():
+    assert fold_text("ＡＲＴ_Tętnicza  Spät\tÉquilibre") == "art tetnicza spat equilibre"
+
+
+def test_rules_with_faults_are_refused_with_every_fault_named(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text("schema_version = 2\nunknown = 1\n")
+    with pytest.raises(InvalidInput, match=r"(?s)schema_version.*unknown"):
+        load_rules(path)
+
+
+def test_site_adds_a_word_without_touching_code(tmp_path):
+    from engines.configuration import find_conf
+
+    text = find_conf("phases.toml").read_text()
+    added = '\n[[text.says]]\nphase = "ARTERIAL"\nstrength = "plain"\nwords = ["phasis rubra"]\n'
+    path = tmp_path / "phases.toml"
+    path.write_text(text.replace("# Enhanced, but which", added + "# Enhanced, but which"))
+    assert read_text("Phasis Rubra 3.0", load_rules(path)).phase == A
+    assert read_text("Phasis Rubra 3.0", RULES).phase is None
