@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from engines.errors import InvalidInput
 from engines.survival.concordance import harrell_c
@@ -38,12 +39,15 @@ class PairedDifference:
         low: lower bound of the percentile interval.
         high: upper bound.
         p_value: two-sided, twice the smaller share of resamples beyond 0, at least 2 / (repeats + 1).
+        normal_p: two-sided, of the difference divided by its bootstrap standard deviation; NaN where that is 0. It
+            has no floor, so it serves where small P are marked.
     """
 
     difference: float
     low: float
     high: float
     p_value: float
+    normal_p: float
 
 
 def draw_resamples(n: int, repeats: int = DEFAULT_REPEATS, seed: int = 0) -> CountArray:
@@ -115,12 +119,14 @@ def compare_paired(
     if interval is None:
         return None
     known = delta[~np.isnan(delta)]
+    spread = float(known.std(ddof=1)) if known.size > 1 else 0.0
     below, above = int((known <= 0).sum()), int((known >= 0).sum())
     return PairedDifference(
         difference=difference,
         low=interval.low,
         high=interval.high,
         p_value=min(1.0, 2 * (min(below, above) + 1) / (known.size + 1)),
+        normal_p=float(2 * special.ndtr(-abs(difference) / spread)) if spread > 0 else float("nan"),
     )
 
 

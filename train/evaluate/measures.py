@@ -404,9 +404,7 @@ def _mirrored(comparison: Comparison | None, model: str) -> Comparison | None:
 def _negated(value: PairedDifference | None) -> PairedDifference | None:
     if value is None:
         return None
-    return PairedDifference(
-        difference=-value.difference, low=-value.high, high=-value.low, p_value=value.p_value
-    )
+    return replace(value, difference=-value.difference, low=-value.high, high=-value.low)
 
 
 def _with_comparisons(record: ModelRecord, comparisons: tuple[Comparison, ...]) -> ModelRecord:

@@ -1,0 +1,203 @@
+"""The report as PDF on A4, set with the DejaVu fonts that matplotlib ships."""
+
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from train.evaluate.document import Document, Picture, Row, RowKind, Table, Text
+
+if TYPE_CHECKING:
+    from fpdf import FPDF
+
+_FAMILY = "DejaVu"
+_MARGIN_MM = 14.0
+_INK = (33, 43, 56)
+_GREY = (119, 129, 141)
+_RULE = (214, 219, 225)
+_SHADE = (241, 243, 246)
+_LINE = 1.42
+"""Height of a line as a multiple of the font size."""
+
+_POINT_MM = 25.4 / 72
+_WIDEST_COLUMN_SHARE = 0.45
+_PADDING_MM = 1.6
+
+
+def write_pdf(document: Document) -> bytes:
+    """Returns the report as PDF.
+
+    Columns are as wide as their longest word asks for; text wraps inside a cell; a header is repeated on each page.
+    """
+    pdf = _open(document.title)
+    pdf.add_page()
+    _write(pdf, document.title, 15, "B")
+    _write(pdf, document.subtitle, 8, colour=_GREY)
+    pdf.ln(2)
+    for place, section in enumerate(document.sections, start=1):
+        _section_title(pdf, f"{place}. {section.title}")
+        for part in section.parts:
+            if isinstance(part, Table):
+                _table(pdf, part)
+            elif isinstance(part, Picture):
+                _picture(pdf, part)
+            else:
+                _text(pdf, part)
+    return bytes(pdf.output())
+
+
+def _open(title: str) -> "FPDF":
+    import matplotlib as mpl
+    from fpdf import FPDF
+
+    pdf = FPDF(format="A4", unit="mm")
+    pdf.c_margin = 0
+    pdf.footer = partial(_footer, pdf, title)
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    for style, file in (
+        ("", "DejaVuSans.ttf"),
+        ("B", "DejaVuSans-Bold.ttf"),
+        ("I", "DejaVuSans-Oblique.ttf"),
+    ):
+        pdf.add_font(_FAMILY, style, str(fonts / file))
+    pdf.set_margins(_MARGIN_MM, _MARGIN_MM)
+    pdf.set_auto_page_break(True, 14)
+    pdf.set_title(title)
+    return pdf
+
+
+def _footer(pdf: "FPDF", title: str) -> None:
+    pdf.set_y(-10)
+    pdf.set_font(_FAMILY, "", 6.5)
+    pdf.set_text_color(*_GREY)
+    pdf.cell(0, 4, f"{title} - research use only - page {pdf.page_no()} of {{nb}}", align="C")
+
+
+def _write(pdf: "FPDF", text: str, size: float, style: str = "", colour: tuple[int, int, int] = _INK) -> None:
+    pdf.set_font(_FAMILY, style, size)
+    pdf.set_text_color(*colour)
+    pdf.multi_cell(0, size * _POINT_MM * _LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
+
+
+def _section_title(pdf: "FPDF", title: str) -> None:
+    _keep_together(pdf, 30)
+    pdf.ln(3)
+    pdf.start_section(title)
+    _write(pdf, title, 11.5, "B")
+    pdf.set_draw_color(*_RULE)
+    pdf.line(_MARGIN_MM, pdf.get_y(), pdf.w - _MARGIN_MM, pdf.get_y())
+    pdf.ln(1.5)
+
+
+def _text(pdf: "FPDF", part: Text) -> None:
+    for line in part.lines:
+        _write(pdf, f"\N{BULLET} {line}" if part.bullets else line, 7.8)
+        pdf.ln(0.6)
+    pdf.ln(1)
+
+
+def _picture(pdf: "FPDF", part: Picture) -> None:
+    from PIL import Image
+
+    with Image.open(BytesIO(part.png)) as image:
+        width, height = image.size
+    height_mm = pdf.epw * height / width
+    _keep_together(pdf, height_mm + 8)
+    _write(pdf, part.title, 7.8, "B")
+    pdf.image(BytesIO(part.png), w=pdf.epw)
+    pdf.ln(2)
+
+
+def _table(pdf: "FPDF", table: Table) -> None:
+    size = 6.6 if len(table.header) <= 7 else 5.9
+    widths = _column_widths(pdf, table, size)
+    _keep_together(pdf, 26)
+    _write(pdf, table.title, 7.8, "B")
+    pdf.ln(0.5)
+    head = Row(cells=table.header, kind=RowKind.HEADING)
+    _table_row(pdf, head, widths, size, "B", _SHADE)
+    for row in table.rows:
+        if _row_height(pdf, row, widths, size) > pdf.h - pdf.b_margin - pdf.get_y():
+            pdf.add_page()
+            _table_row(pdf, head, widths, size, "B", _SHADE)
+        if row.kind == RowKind.HEADING:
+            _table_row(pdf, row, [sum(widths)], size, "B", None)
+        else:
+            _table_row(pdf, row, widths, size, "I" if row.kind == RowKind.PUBLISHED else "", None)
+    pdf.ln(0.8)
+    for note in table.notes:
+        _write(pdf, note, 6.2, colour=_GREY)
+    pdf.ln(2.5)
+
+
+def _table_row(
+    pdf: "FPDF",
+    row: Row,
+    widths: list[float],
+    size: float,
+    style: str,
+    fill: tuple[int, int, int] | None,
+) -> None:
+    pdf.set_font(_FAMILY, style, size)
+    pdf.set_text_color(*(_GREY if row.kind == RowKind.PUBLISHED else _INK))
+    height, line = _row_height(pdf, row, widths, size), size * _POINT_MM * _LINE
+    left, top = pdf.l_margin, pdf.get_y()
+    if fill is not None:
+        pdf.set_fill_color(*fill)
+        pdf.rect(left, top, sum(widths), height, style="F")
+    for width, cell in zip(widths, row.cells, strict=True):
+        inner = width - _PADDING_MM
+        pdf.set_xy(left + _PADDING_MM / 2, top + 0.3)
+        if pdf.get_string_width(cell) <= inner:
+            pdf.cell(inner, line, cell)
+        else:
+            pdf.multi_cell(inner, line, cell, align="L", new_x="RIGHT", new_y="TOP")
+        left += width
+    pdf.set_draw_color(*_RULE)
+    pdf.line(pdf.l_margin, top + height, pdf.l_margin + sum(widths), top + height)
+    pdf.set_xy(pdf.l_margin, top + height)
+
+
+def _row_height(pdf: "FPDF", row: Row, widths: list[float], size: float) -> float:
+    cells = zip(widths, row.cells, strict=False)
+    lines = max(_count_lines(pdf, cell, width - _PADDING_MM) for width, cell in cells)
+    return lines * size * _POINT_MM * _LINE + 0.6
+
+
+def _count_lines(pdf: "FPDF", cell: str, width: float) -> int:
+    """Lines that a cell takes when its words are set one after the other."""
+    if pdf.get_string_width(cell) <= width:
+        return 1
+    lines, used = 1, 0.0
+    space = pdf.get_string_width(" ")
+    for word in cell.split(" "):
+        needed = pdf.get_string_width(word)
+        if used and used + space + needed > width:
+            lines, used = lines + 1, needed
+        else:
+            used += needed + (space if used else 0.0)
+    return lines
+
+
+def _column_widths(pdf: "FPDF", table: Table, size: float) -> list[float]:
+    """Widths between the longest word and the longest cell of each column, filling no more than the page."""
+    pdf.set_font(_FAMILY, "B", size)
+    bodies = [row.cells for row in table.rows if row.kind != RowKind.HEADING]
+    least, wanted = [], []
+    for place, title in enumerate(table.header):
+        cells = [title, *(cells[place] for cells in bodies)]
+        words = [word for cell in cells for word in cell.split(" ")]
+        least.append(max(pdf.get_string_width(word) for word in words) + _PADDING_MM + 0.6)
+        longest = max(pdf.get_string_width(cell) for cell in cells) + _PADDING_MM + 0.6
+        wanted.append(min(longest, pdf.epw * _WIDEST_COLUMN_SHARE))
+    wanted = [max(small, large) for small, large in zip(least, wanted, strict=True)]
+    spare, extra = pdf.epw - sum(least), sum(wanted) - sum(least)
+    if spare <= 0:
+        return [width * pdf.epw / sum(least) for width in least]
+    share = min(1.0, spare / extra) if extra > 0 else 0.0
+    return [small + (large - small) * share for small, large in zip(least, wanted, strict=True)]
+
+
+def _keep_together(pdf: "FPDF", height_mm: float) -> None:
+    if pdf.get_y() + height_mm > pdf.h - pdf.b_margin:
+        pdf.add_page()
