@@ -68,7 +68,7 @@ def test_objects_and_report_say_the_same(result):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"log_hazard": 0.6412345678901234', '"log_hazard": 0.7', "OS log hazard"),
+        ('"log_hazard": 0.641234567890123', '"log_hazard": 0.741234567890123', "OS log hazard"),
         ('"probability": 0.442', '"probability": 0.443', "OS probabilities"),
         ('"group": "high"', '"group": "low"', "OS group"),
         ('"volume_ml": 84.56', '"volume_ml": 184.56', "tumour volume"),
