@@ -20,7 +20,7 @@ from engines.radiomics.first_order import measure_first_order
 from engines.radiomics.grid import place_grid, sample_mask
 from engines.radiomics.matrices import count_lines, count_neighbourhoods, count_zones
 from engines.radiomics.names import SHAPE, full_name
-from engines.radiomics.region import Region, check_geometry, cut_region, read_voxels
+from engines.radiomics.region import Region, check_geometry, cut_region, overlap, read_voxels
 from engines.radiomics.sampling import Samples, sample_points
 from engines.radiomics.settings import RadiomicsSettings
 from engines.radiomics.shape import measure_shape
@@ -30,6 +30,7 @@ from engines.volume import Grid, Volume
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Volumes = Mapping[Phase, Volume] | Mapping[Phase | None, Volume]
 
 FILTER_MARGIN = 5
 """Voxels around the region that pyradiomics' filters see (its own default, ``padDistance``)."""
@@ -169,34 +170,60 @@ def extract_features(
         FeatureRefused: every mask is empty.
         GeometryMismatch: without resampling, a volume does not lie on the masks' grid.
     """
-    if settings.left_to_pyradiomics is not None:
-        extractor = Extractor.PYRADIOMICS
-    grid = _choose_grid(volumes, regions, settings)
-    placed, refusals = _place_regions(regions, grid, settings, extractor, sources or {})
-    if extractor is Extractor.PYRADIOMICS:
-        return _extract_with_pyradiomics(volumes, transforms, placed, refusals, settings, grid)
+    return _extract(volumes, transforms, regions, settings, sources or {}, extractor, executor)
 
-    union = np.zeros(grid.shape, dtype=np.bool_)
-    for item in placed:
-        union[item.region.box] |= item.region.mask
-    where = np.flatnonzero(union)
-    shapes = {item.name: _start(executor, _measure_shape, item.region, settings) for item in placed}
-    sampled = {
-        phase: _start(
-            executor, _sample, volume, _read_transform(transforms, phase, grid), grid, where, settings
-        )
-        for phase, volume in volumes.items()
-    }
-    measured: dict[tuple[str, Phase], Future[Mapping[str, float]]] = {}
-    for phase, future in sampled.items():
-        for item in placed:
-            try:
-                voxels = _pick(future.result(), union, where, item.region)
-            except FeatureRefused as refusal:
-                refusals.append(RegionRefusal(region=item.name, phase=phase, reason=str(refusal)))
-                continue
-            measured[item.name, phase] = _start(executor, _measure_grey_values, voxels, item.region, settings)
-    return _collect(placed, tuple(volumes), shapes, measured, refusals)
+
+def extract_region(
+    image: Volume,
+    mask: Volume,
+    settings: RadiomicsSettings,
+    *,
+    region: str = "region",
+    source: MaskSource = UNKNOWN_SOURCE,
+    extractor: Extractor = Extractor.FAST,
+) -> FeatureTable:
+    """Returns the features of one label in one image whose phase is not asked for, as ``extract_features`` does.
+
+    Args:
+        image: grey values.
+        mask: labels on the image's grid; ``settings.label`` is the region.
+        settings: what to measure.
+        region: the name its values will carry.
+        source: who drew the mask.
+        extractor: who measures.
+
+    Raises:
+        FeatureRefused: the region cannot be measured.
+        GeometryMismatch: the mask does not lie on the image's grid.
+    """
+    inside = pick_region(image, mask, settings)
+    volumes: dict[Phase | None, Volume] = {None: image}
+    table = _extract(volumes, {}, {region: inside}, settings, {region: source}, extractor, None)
+    for refusal in table.refusals:
+        raise FeatureRefused(refusal.reason)
+    return table
+
+
+def pick_region(image: Volume, mask: Volume, settings: RadiomicsSettings) -> Volume:
+    """Returns the settings' label as a bool mask on the image's grid.
+
+    Raises:
+        FeatureRefused: the mask lies outside the image, the label is absent, or the region is too small.
+        GeometryMismatch: the mask does not lie on the image's grid.
+    """
+    region = cut_region(
+        mask,
+        settings.label,
+        minimum_dimensions=settings.minimum_dimensions,
+        minimum_voxels=settings.minimum_voxels,
+    )
+    if not overlap(region.grid, image.grid):
+        raise FeatureRefused("the region lies outside the image; the mask was made on another one")
+    check_geometry(image.grid, mask.grid)
+    read_voxels(image.array, region, "the image")
+    inside = np.zeros(mask.grid.shape, dtype=np.bool_)
+    inside[region.box] = region.mask
+    return Volume(array=inside, grid=image.grid)
 
 
 def measure_region(image: Volume, mask: Volume, settings: RadiomicsSettings) -> Mapping[str, float]:
@@ -223,12 +250,60 @@ def measure_region(image: Volume, mask: Volume, settings: RadiomicsSettings) -> 
         minimum_voxels=settings.minimum_voxels,
     )
     voxels = read_voxels(image.array, region, "the image")
+    return measure_voxels(voxels, region, settings)
+
+
+def measure_voxels(
+    voxels: npt.NDArray[Any], region: Region, settings: RadiomicsSettings
+) -> Mapping[str, float]:
+    """Returns the features of a region whose grey values are given, shape (voxels,), in (z, y, x) order.
+
+    Raises:
+        FeatureRefused: there are more grey levels than can be counted.
+    """
     return {**_measure_shape(region, settings), **_measure_grey_values(voxels, region, settings)}
 
 
-def _choose_grid(
-    volumes: Mapping[Phase, Volume], regions: Mapping[str, Volume], settings: RadiomicsSettings
-) -> Grid:
+def _extract(
+    volumes: Volumes,
+    transforms: Mapping[Phase, sitk.Transform],
+    regions: Mapping[str, Volume],
+    settings: RadiomicsSettings,
+    sources: Mapping[str, MaskSource],
+    extractor: Extractor,
+    executor: Executor | None,
+) -> FeatureTable:
+    if settings.left_to_pyradiomics is not None:
+        extractor = Extractor.PYRADIOMICS
+    grid = _choose_grid(volumes, regions, settings)
+    placed, refusals = _place_regions(regions, grid, settings, extractor, sources)
+    if extractor is Extractor.PYRADIOMICS:
+        return _extract_with_pyradiomics(volumes, transforms, placed, refusals, settings, grid)
+
+    union = np.zeros(grid.shape, dtype=np.bool_)
+    for item in placed:
+        union[item.region.box] |= item.region.mask
+    where = np.flatnonzero(union)
+    shapes = {item.name: _start(executor, _measure_shape, item.region, settings) for item in placed}
+    sampled = {
+        phase: _start(
+            executor, _sample, volume, _read_transform(transforms, phase, grid), grid, where, settings
+        )
+        for phase, volume in volumes.items()
+    }
+    measured: dict[tuple[str, Phase | None], Future[Mapping[str, float]]] = {}
+    for phase, future in sampled.items():
+        for item in placed:
+            try:
+                voxels = _pick(future.result(), union, where, item.region)
+            except FeatureRefused as refusal:
+                refusals.append(RegionRefusal(region=item.name, phase=phase, reason=str(refusal)))
+                continue
+            measured[item.name, phase] = _start(executor, _measure_grey_values, voxels, item.region, settings)
+    return _collect(placed, tuple(volumes), shapes, measured, refusals)
+
+
+def _choose_grid(volumes: Volumes, regions: Mapping[str, Volume], settings: RadiomicsSettings) -> Grid:
     masks = list(regions.values())
     if not masks:
         raise FeatureRefused("no region was given")
@@ -283,8 +358,10 @@ def _place_regions(
     return placed, refusals
 
 
-def _read_transform(transforms: Mapping[Phase, sitk.Transform], phase: Phase, grid: Grid) -> tuple[Step, ...]:
-    transform = transforms.get(phase)
+def _read_transform(
+    transforms: Mapping[Phase, sitk.Transform], phase: Phase | None, grid: Grid
+) -> tuple[Step, ...]:
+    transform = None if phase is None else transforms.get(phase)
     return () if transform is None else read_steps(transform, grid)
 
 
@@ -378,9 +455,9 @@ def _start(
 
 def _collect(
     placed: list[_Placed],
-    phases: tuple[Phase, ...],
+    phases: tuple[Phase | None, ...],
     shapes: Mapping[str, Future[Mapping[str, float]]],
-    measured: Mapping[tuple[str, Phase], Future[Mapping[str, float]]],
+    measured: Mapping[tuple[str, Phase | None], Future[Mapping[str, float]]],
     refusals: list[RegionRefusal],
 ) -> FeatureTable:
     values: list[FeatureValue] = []
@@ -405,7 +482,7 @@ def _collect(
 
 
 def _extract_with_pyradiomics(
-    volumes: Mapping[Phase, Volume],
+    volumes: Volumes,
     transforms: Mapping[Phase, sitk.Transform],
     placed: list[_Placed],
     refusals: list[RegionRefusal],

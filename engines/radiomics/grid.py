@@ -10,7 +10,12 @@ from engines.errors import FeatureRefused
 from engines.volume import Grid, Volume
 
 
-def place_grid(masks: Sequence[Volume], spacing_mm: tuple[float, float, float]) -> Grid:
+def place_grid(
+    masks: Sequence[Volume],
+    spacing_mm: tuple[float, float, float],
+    *,
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Grid:
     """Returns the part of the fixed grid that holds every marked voxel of the masks.
 
     The grid's points are the multiples of the spacing along the axes of the patient (LPS): where a crop begins or
@@ -19,6 +24,7 @@ def place_grid(masks: Sequence[Volume], spacing_mm: tuple[float, float, float]) 
     Args:
         masks: integer labels or bool, any grids; not zero is marked.
         spacing_mm: (z, y, x), mm, > 0.
+        shift: moves all points, (z, y, x) in voxels; only to learn what features owe to the place of the grid.
 
     Raises:
         FeatureRefused: nothing is marked.
@@ -34,9 +40,10 @@ def place_grid(masks: Sequence[Volume], spacing_mm: tuple[float, float, float]) 
     if not np.isfinite(lowest).all():
         raise FeatureRefused("the masks are empty; nothing is segmented")
     step = np.asarray(spacing_mm[::-1])
-    first = np.floor(lowest / step)
-    number = (np.ceil(highest / step) - first).astype(int) + 1
-    origin = first * step
+    moved = np.asarray(shift[::-1])
+    first = np.floor(lowest / step - moved)
+    number = (np.ceil(highest / step - moved) - first).astype(int) + 1
+    origin = (first + moved) * step
     return Grid(
         shape=(int(number[2]), int(number[1]), int(number[0])),
         spacing_mm=spacing_mm,
@@ -45,9 +52,10 @@ def place_grid(masks: Sequence[Volume], spacing_mm: tuple[float, float, float]) 
 
 
 def sample_mask(mask: Volume, grid: Grid) -> Volume:
-    """Returns the mask on the grid, nearest neighbour; 0 beyond it."""
+    """Returns the mask on the grid, nearest neighbour, bool where it was bool; nothing is marked beyond it."""
     image = sitk.Resample(mask.to_image(), grid.image(), sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    return Volume(array=sitk.GetArrayFromImage(image), grid=grid)
+    labels = sitk.GetArrayFromImage(image)
+    return Volume(array=labels != 0 if mask.array.dtype == np.bool_ else labels, grid=grid)
 
 
 def _find_marked_corners(mask: Volume) -> npt.NDArray[np.float64]:

@@ -95,6 +95,12 @@ def check_geometry(image: Grid, mask: Grid) -> None:
         raise GeometryMismatch(f"mask and image have one shape but their corners lie {apart_mm:.3g} mm apart")
 
 
+def overlap(first: Grid, second: Grid) -> bool:
+    """Returns whether the boxes around two grids, along the patient's axes, share any space."""
+    a, b = first.corners_mm(), second.corners_mm()
+    return bool((a.min(axis=0) <= b.max(axis=0)).all() and (b.min(axis=0) <= a.max(axis=0)).all())
+
+
 def read_voxels(image: npt.NDArray[Any], region: Region, name: str) -> npt.NDArray[Any]:
     """Returns the values inside the region, shape (voxels,), in (z, y, x) order.
 

@@ -45,7 +45,9 @@ def extract_stock(image: Volume, mask: Volume, settings: RadiomicsSettings) -> M
         with warnings.catch_warnings():
             # pyradiomics warns of every mean over no direction; the NaN that it then gives says the same.
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = extractor.execute(image.to_image(), _with_label(mask, settings.label).to_image())
+            found = extractor.execute(
+                image.to_image(), _with_label(mask, settings.label).to_image(), label=settings.label
+            )
     except ValueError as error:
         raise FeatureRefused(" ".join(str(part) for part in error.args)) from error
     return {name: float(np.real(value)) for name, value in found.items()}
