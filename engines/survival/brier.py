@@ -43,21 +43,13 @@ def brier_score(survival: FloatArray, outcome: Outcome, time: float) -> float:
     Source: Graf et al. 1999, with G(t-) for events and G(t) for survivors; R riskRegression Score.
     """
     predicted = _check_probability(survival, outcome)
-    case, later = outcome.event & (outcome.time <= time), outcome.time > time
-    if not later.any():
-        raise SurvivalRefused(f"nobody is observed beyond {time:g}: no Brier score")
-    weight = np.zeros(outcome.n)
-    weight[case] = 1 / censoring_survival(outcome, outcome.time[case], before=True)
-    weight[later] = 1 / censoring_survival(outcome, (time,), before=False)[0]
-    return float(np.mean(weight * (later - predicted) ** 2))
+    return float(_brier_scores(predicted[:, None], outcome, np.array([time]))[0])
 
 
 def kaplan_meier_brier(outcome: Outcome, time: float) -> float:
     """Returns the Brier score of the cohort's own Kaplan-Meier estimate, the same for every patient."""
-    curve = estimate_survival(outcome)
-    index = int(np.searchsorted(curve.time, time, side="right"))
-    value = 1.0 if index == 0 else float(curve.survival[index - 1])
-    return brier_score(np.full(outcome.n, value), outcome, time)
+    times = np.array([time])
+    return float(_brier_scores(_kaplan_meier(outcome, times), outcome, times)[0])
 
 
 def integrate_brier(survival: FloatArray, outcome: Outcome, times: FloatArray) -> IntegratedBrier:
@@ -77,8 +69,8 @@ def integrate_brier(survival: FloatArray, outcome: Outcome, times: FloatArray) -
     if survival.shape != (outcome.n, times.size):
         raise InvalidInput(f"expected survival of shape {(outcome.n, times.size)}, got {survival.shape}")
     span = float(times[-1] - times[0])
-    own = [brier_score(survival[:, k], outcome, float(time)) for k, time in enumerate(times)]
-    reference = [kaplan_meier_brier(outcome, float(time)) for time in times]
+    own = _brier_scores(survival, outcome, times)
+    reference = _brier_scores(_kaplan_meier(outcome, times), outcome, times)
     score, baseline = (float(np.trapezoid(values, times)) / span for values in (own, reference))
     return IntegratedBrier(
         start=float(times[0]),
@@ -87,6 +79,29 @@ def integrate_brier(survival: FloatArray, outcome: Outcome, times: FloatArray) -
         reference=baseline,
         explained=1 - score / baseline,
     )
+
+
+def _brier_scores(survival: FloatArray, outcome: Outcome, times: FloatArray) -> FloatArray:
+    """(k,) scores of (n, k), or for everyone the same (1, k), survival probabilities."""
+    later = outcome.time[:, None] > times[None, :]
+    if not later[:, -1].any():
+        raise SurvivalRefused(f"nobody is observed beyond {times[-1]:g}: no Brier score")
+    case = outcome.event[:, None] & ~later
+    # Only events up to the last time carry a weight: after the last censoring G(t-) may be 0.
+    used = case[:, -1]
+    of_case = np.zeros(outcome.n)
+    of_case[used] = 1 / censoring_survival(outcome, outcome.time[used], before=True)
+    of_later = 1 / censoring_survival(outcome, times, before=False)
+    error = case * of_case[:, None] * survival**2 + later * of_later[None, :] * (1 - survival) ** 2
+    scores: FloatArray = error.mean(axis=0)
+    return scores
+
+
+def _kaplan_meier(outcome: Outcome, times: FloatArray) -> FloatArray:
+    curve = estimate_survival(outcome)
+    values = np.append(1.0, curve.survival)[np.searchsorted(curve.time, times, side="right")]
+    result: FloatArray = values[None, :]
+    return result
 
 
 def _check_probability(values: FloatArray, outcome: Outcome) -> FloatArray:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import numpy.typing as npt
 
 from engines.errors import InvalidInput, SurvivalRefused
@@ -51,23 +50,30 @@ def decision_curve(
     reason = explain_horizon(outcome, time)
     if reason:
         raise SurvivalRefused(reason)
-    everyone = np.ones(outcome.n, dtype=np.bool_)
+    survival_of_all = survival_at(estimate_survival(outcome), time).survival
     curve = []
     for threshold in thresholds:
-        of_all = _net_benefit(everyone, outcome, time, threshold)
-        if of_all is None:
-            raise SurvivalRefused(f"the risk of all patients at {time:g} is not estimable")
-        model = _net_benefit(predicted >= threshold, outcome, time, threshold)
-        curve.append(NetBenefit(threshold=threshold, model=model, everyone=of_all))
+        acted = predicted >= threshold
+        curve.append(
+            NetBenefit(
+                threshold=threshold,
+                model=_benefit_of(acted, outcome, time, threshold, survival_of_all),
+                everyone=_benefit(survival_of_all, 1.0, threshold),
+            )
+        )
     return tuple(curve)
 
 
-def _net_benefit(acted: BoolArray, outcome: Outcome, time: float, threshold: float) -> float | None:
+def _benefit_of(
+    acted: BoolArray, outcome: Outcome, time: float, threshold: float, survival_of_all: float
+) -> float | None:
     if not acted.any():
         return 0.0
+    if acted.all():
+        return _benefit(survival_of_all, 1.0, threshold)
     point = survival_at(estimate_survival(outcome.take(acted)), time)
-    if not point.estimable:
-        return None
-    share = float(acted.mean())
-    harm = threshold / (1 - threshold)
-    return (1 - point.survival) * share - point.survival * share * harm
+    return _benefit(point.survival, float(acted.mean()), threshold) if point.estimable else None
+
+
+def _benefit(survival: float, share: float, threshold: float) -> float:
+    return (1 - survival) * share - survival * share * threshold / (1 - threshold)
