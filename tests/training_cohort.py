@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from engines.case import Case, CaseIdentity, seal_case, write_array, write_json
+from engines.clinical.variables import DEFINITIONS, ClinicalVariables, Value, Variable, encode_variables
+from engines.networks.heads import LABELS
 from train.data import Follow, Split, TrainingData
 
 BACKGROUND = (0.45, 0.60, 0.50)
@@ -59,3 +62,37 @@ def make_cohort(n, *, seed=0, side=16, splits=None, signal=1.0, channels=3, unla
         labels=labels,
     )
     return data, hazard
+
+
+def write_cohort(folder, data):
+    """Writes training data as a cohort of sealed case folders; unlabelled cases have no outcomes.json."""
+    for row, case_id in enumerate(data.case_ids):
+        case = Case(folder=folder / case_id)
+        write_array(data.inputs[row], case.network_input_path)
+        values = {
+            Variable.AGE: Value(
+                category=">50" if data.age_years[row] > 50 else "<=50", number=float(data.age_years[row])
+            )
+        }
+        for index, label in enumerate(LABELS):
+            if np.isfinite(data.labels[row, index]):
+                definition = DEFINITIONS[Variable(label)]
+                category = definition.other if data.labels[row, index] else definition.reference
+                values[Variable(label)] = Value(category=category)
+        write_json(encode_variables(ClinicalVariables(values=values)), case.folder / "clinical.json")
+        if np.isfinite(data.os.months[row]):
+            outcomes = {
+                word: {"months": float(follow.months[row]), "event": bool(follow.event[row])}
+                for word, follow in (("os", data.os), ("pfs", data.pfs))
+            }
+            write_json(outcomes, case.folder / "outcomes.json")
+        identity = CaseIdentity(
+            case_id=case_id,
+            patient_key=data.patient_keys[row],
+            study=f"study-{row}",
+            synthetic=True,
+            phases={},
+        )
+        seal_case(case, identity)
+    rows = [f"{case_id},{split.value}" for case_id, split in zip(data.case_ids, data.splits, strict=True)]
+    (folder / "splits.csv").write_text("case_id,split\n" + "\n".join(rows) + "\n")

@@ -207,7 +207,7 @@ class _Run:
         self.epoch += 1
         self._save()
         if self.options.ranks.rank == 0:
-            LOG.info("epoch trained", network=self.name.value, **_progress_fields(record))
+            LOG.debug("epoch trained", network=self.name.value, **_progress_fields(record))
             if self.options.progress is not None:
                 self.options.progress(record)
 

@@ -1,0 +1,210 @@
+"""Several networks and seeds on one cohort: train, score every case, write what later steps and readers need."""
+
+import csv
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engines.case import replaced, write_json
+from engines.networks.settings import NetworkName, NetworkSettings
+from engines.networks.weights import write_weights
+from train.data import Split, TrainingData
+from train.loop import RunOptions, TrainedNetwork, train_network
+from train.progress import EpochRecord, Selection
+from train.ranks import Ranks
+from train.recipes import Schedule
+from train.scoring import AuxiliaryQuality, Scores, measure_auxiliary, measure_c, score_cases
+
+REPORTED = (Split.TRAINING, Split.VALIDATION)
+"""Splits whose C is reported; the testing cases are scored but not looked at here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One trained network in numbers.
+
+    Attributes:
+        network: which.
+        seed: of the run.
+        parameters: trainable numbers.
+        epochs: trained.
+        chosen_epoch: of each selection.
+        c_index: selection -> split -> endpoint -> Harrell's C. The epoch was chosen on the validation cases.
+        auxiliary: age and label heads on the validation cases, combined selection.
+        seconds: wall time of all epochs.
+        data_wait: share of it spent waiting for data.
+        device: where it ran.
+        versions: of Python and torch.
+        sha256: of each selection's weights.
+    """
+
+    network: str
+    seed: int
+    parameters: int
+    epochs: int
+    chosen_epoch: dict[str, int]
+    c_index: dict[str, dict[str, dict[str, float]]]
+    auxiliary: AuxiliaryQuality
+    seconds: float
+    data_wait: float
+    device: str
+    versions: dict[str, str]
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to train.
+
+    Attributes:
+        name: which network.
+        settings: its size.
+        schedule: how.
+        seed: of the run.
+    """
+
+    name: NetworkName
+    settings: NetworkSettings
+    schedule: Schedule
+    seed: int
+
+
+def run_campaign(
+    plans: Sequence[Plan],
+    data: TrainingData,
+    out: Path,
+    *,
+    device: str,
+    ranks: Ranks,
+    progress: Callable[[Plan, EpochRecord], None],
+) -> list[RunSummary]:
+    """Trains every plan and writes its folder; returns the summaries (of rank 0; other ranks write nothing).
+
+    Each ``OUT/NETWORK/seed-N`` gets weights (os, pfs, combined ``.safetensors``), history.csv, scores.csv of every case
+    and summary.json. A run that was interrupted continues; a finished one is not trained again but read back.
+
+    Args:
+        plans: what to train.
+        data: the cohort.
+        out: folder of the results.
+        device: cpu or cuda.
+        ranks: the processes that train together.
+        progress: told of each epoch.
+    """
+    summaries = []
+    for plan in plans:
+        folder = out / plan.name.value / f"seed-{plan.seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def tell(record: EpochRecord, plan: Plan = plan) -> None:
+            progress(plan, record)
+
+        options = RunOptions(device=device, folder=folder, ranks=ranks, progress=tell)
+        trained = train_network(
+            plan.name, plan.settings, data, plan.schedule, seed=plan.seed, options=options
+        )
+        if ranks.rank == 0:
+            summaries.append(write_run(folder, trained, data, device))
+    return summaries
+
+
+def write_run(folder: Path, trained: TrainedNetwork, data: TrainingData, device: str) -> RunSummary:
+    """Writes weights, history, scores and summary of one run, and returns the summary."""
+    rows = np.arange(data.n)
+    sha256: dict[str, str] = {}
+    scores: dict[Selection, Scores] = {}
+    parameters = 0
+    for selection in Selection:
+        network = trained.network(selection)
+        sha256[selection.value] = write_weights(
+            folder / f"{selection.value}.safetensors", trained.name, network
+        )
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        scores[selection] = score_cases(network.to(device), data.inputs, rows)
+    _write_history(folder / "history.csv", trained.history)
+    _write_scores(folder / "scores.csv", scores, data)
+    validation = data.rows(Split.VALIDATION)
+    seconds = sum(record.seconds for record in trained.history)
+    summary = RunSummary(
+        network=trained.name.value,
+        seed=trained.seed,
+        parameters=parameters,
+        epochs=len(trained.history),
+        chosen_epoch={selection.value: epoch for selection, epoch in trained.chosen_epoch.items()},
+        c_index={
+            selection.value: {
+                split.value: measure_c(_take(scores[selection], data.rows(split)), data, data.rows(split))
+                for split in REPORTED
+            }
+            for selection in Selection
+        },
+        auxiliary=measure_auxiliary(_take(scores[Selection.COMBINED], validation), data, validation),
+        seconds=seconds,
+        data_wait=sum(record.data_wait * record.seconds for record in trained.history) / seconds,
+        device=device,
+        versions={"python": platform.python_version(), "torch": torch.__version__},
+        sha256=sha256,
+    )
+    write_json(asdict(summary), folder / "summary.json")
+    return summary
+
+
+def _take(scores: Scores, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Scores:
+    return Scores(
+        os=scores.os[rows], pfs=scores.pfs[rows], age_years=scores.age_years[rows], labels=scores.labels[rows]
+    )
+
+
+def _write_history(path: Path, history: Sequence[EpochRecord]) -> None:
+    tasks = sorted({task for record in history for task in record.losses})
+    head: list[object] = [
+        "epoch",
+        *(f"loss_{task}" for task in tasks),
+        "c_os",
+        "c_pfs",
+        "validation_loss",
+        "learning_rate",
+    ]
+    head += ["seconds", "data_wait", *(f"log_variance_{task}" for task in history[0].log_variances)]
+    lines: list[list[object]] = [head]
+    for record in history:
+        lines.append(
+            [
+                record.epoch,
+                *(record.losses.get(task, "") for task in tasks),
+                record.c_index.get("os", ""),
+                record.c_index.get("pfs", ""),
+                "" if record.validation_loss is None else record.validation_loss,
+                record.learning_rate,
+                record.seconds,
+                record.data_wait,
+                *record.log_variances.values(),
+            ]
+        )
+    _write_table(path, lines)
+
+
+def _write_scores(path: Path, scores: dict[Selection, Scores], data: TrainingData) -> None:
+    """One row a case: the OS score of the OS checkpoint, the PFS score of the PFS checkpoint, both of the combined one."""
+    lines: list[list[object]] = [["case_id", "split", "os", "pfs", "combined_os", "combined_pfs"]]
+    for row in range(data.n):
+        lines.append(
+            [
+                data.case_ids[row],
+                data.splits[row].value,
+                float(scores[Selection.OS].os[row]),
+                float(scores[Selection.PFS].pfs[row]),
+                float(scores[Selection.COMBINED].os[row]),
+                float(scores[Selection.COMBINED].pfs[row]),
+            ]
+        )
+    _write_table(path, lines)
+
+
+def _write_table(path: Path, lines: Sequence[Sequence[object]]) -> None:
+    with replaced(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)

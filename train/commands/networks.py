@@ -1,0 +1,233 @@
+"""``mmf-train networks``: trains the networks of the supplement on a cohort."""
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engines.errors import InvalidInput
+from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings
+from engines.phase import ASSESSED_PHASES, Phase, parse_phase
+
+if TYPE_CHECKING:
+    from train.campaign import Plan, RunSummary
+    from train.progress import EpochRecord
+    from train.recipes import Schedule
+
+ALL = "all"
+
+Cohort = Annotated[Path | None, typer.Option("--cohort", help="Folder of case folders.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="conf/recipes/NAME.toml: paper, mini, or your own.")
+]
+Only = Annotated[
+    str, typer.Option("--networks", help="Names with commas, or all. Default: the three of Ensemble-DL.")
+]
+Phases = Annotated[
+    str, typer.Option("--phases", help="Input channels: letters or words with commas, e.g. A,V or arterial.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder of weights, scores, histories, summaries.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="Seeds with commas; their spread is reported.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1. Default: a GPU when there is one.")
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=5, help="Epochs instead of the recipe's.")]
+Listed = Annotated[bool, typer.Option("--list", help="Print every network of the recipe and stop.")]
+Estimated = Annotated[bool, typer.Option("--estimate", help="Print hours and memory of the run and stop.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Standard output holds JSON alone.")]
+
+
+def networks(
+    cohort: Cohort = None,
+    recipe: RecipeName = "paper",
+    only: Only = ",".join(ENSEMBLE),
+    phases: Phases = "A,V,D",
+    out: Out = Path("networks"),
+    seeds: Seeds = "0",
+    device: Device = None,
+    epochs: Epochs = None,
+    listed: Listed = False,
+    estimated: Estimated = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train Networks 1-3 and their rivals on a cohort, checkpoints chosen on its validation cases.
+
+    Several GPUs: ``torchrun --nproc-per-node N -m train.cli networks ...``.
+    """
+    import torch
+
+    from train.campaign import run_campaign
+    from train.cohort import read_cohort
+    from train.data import Split
+    from train.estimate import estimate_run
+    from train.ranks import join_ranks
+    from train.recipes import read_recipe
+
+    channels = parse_channels(phases)
+    chosen = read_recipe(recipe)
+    sizes = {name: replace(size, phases=channels) for name, size in chosen.settings.items()}
+    if listed:
+        show_list(sizes, as_json)
+        return
+    if cohort is None:
+        raise InvalidInput("--cohort is needed: a folder of case folders")
+    plans = _plans(only, seeds, sizes, {name: _shorten(s, epochs) for name, s in chosen.schedules.items()})
+    sides = {plan.settings.side for plan in plans}
+    if len(sides) != 1:
+        raise InvalidInput(
+            f"the networks of one run share one input, but the recipe gives them sides {sorted(sides)}"
+        )
+    ranks = join_ranks()
+    where = device or (
+        f"cuda:{ranks.rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    )
+    data = read_cohort(cohort, channels, sides.pop(), seed=plans[0].seed)
+    counts = {split.value: int(data.rows(split).size) for split in Split}
+    typer.echo(f"{cohort}: " + ", ".join(f"{count} {word}" for word, count in counts.items()), err=True)
+    if estimated:
+        training, validation = counts[Split.TRAINING.value], counts[Split.VALIDATION.value]
+        estimates = [estimate_run(p.name, p.settings, p.schedule, training, validation, where) for p in plans]
+        if as_json:
+            sys.stdout.write(json.dumps([asdict(estimate) for estimate in estimates], indent=1) + "\n")
+            return
+        for estimate in estimates:
+            typer.echo(
+                f"{estimate.network:<12} {estimate.hours:8.2f} h  {estimate.memory_gib:6.1f} GiB  "
+                f"{estimate.seconds_a_case:.3f} s a case on {estimate.device}"
+            )
+        return
+    if where.startswith("cuda"):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    summaries = run_campaign(plans, data, out, device=where, ranks=ranks, progress=_tell)
+    if ranks.rank == 0:
+        show_summaries(summaries, out, as_json)
+
+
+def parse_channels(text: str) -> tuple[Phase, ...]:
+    """Returns the phases that a person listed, in the order of the method's channels.
+
+    Args:
+        text: letters (A, V, D) or words, separated by commas or plus signs.
+
+    Raises:
+        InvalidInput: a word that is no assessed phase, or one twice.
+    """
+    letters = {phase.letter: phase for phase in ASSESSED_PHASES}
+    found: list[Phase] = []
+    for word in text.replace("+", ",").split(","):
+        try:
+            phase = letters.get(word.strip().upper()) or parse_phase(word)
+        except ValueError as error:
+            raise InvalidInput(f"--phases: {error}") from error
+        if phase in found or phase not in ASSESSED_PHASES:
+            raise InvalidInput(
+                f"--phases {text}: {phase.value} is given twice or is no input of the networks"
+            )
+        found.append(phase)
+    return tuple(phase for phase in ASSESSED_PHASES if phase in found)
+
+
+def show_list(sizes: dict[NetworkName, NetworkSettings], as_json: bool) -> None:
+    """Prints name, parameters, input shape and heads of every network."""
+    import torch
+
+    from engines.networks.registry import build_network, count_parameters, number_of_outputs
+
+    rows = []
+    for name, settings in sizes.items():
+        with torch.device("meta"):
+            parameters = count_parameters(build_network(name, settings))
+        rows.append(
+            {
+                "name": name.value,
+                "parameters": parameters,
+                "input_shape": list(settings.input_shape),
+                "heads": number_of_outputs(),
+            }
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    for row in rows:
+        heads = ", ".join(f"{head} {outputs}" for head, outputs in number_of_outputs().items())
+        typer.echo(f"{row['name']:<12} {row['parameters']:>12,}  {row['input_shape']}  {heads}")
+
+
+def show_summaries(summaries: Sequence["RunSummary"], out: Path, as_json: bool) -> None:
+    """Prints the validation C of each network, with its spread over seeds."""
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(summary) for summary in summaries], indent=1) + "\n")
+        return
+    typer.echo(
+        "validation C (the epoch was chosen on these cases: no claim)   own OS  own PFS  combined OS / PFS"
+    )
+    for name in dict.fromkeys(summary.network for summary in summaries):
+        runs = [summary for summary in summaries if summary.network == name]
+        cells = [
+            _spread([run.c_index[selection]["validation"][endpoint] for run in runs])
+            for selection, endpoint in (("os", "os"), ("pfs", "pfs"), ("combined", "os"), ("combined", "pfs"))
+        ]
+        seconds = sum(run.seconds for run in runs)
+        typer.echo(
+            f"{name:<12} {'  '.join(cells)}  {runs[0].epochs} epochs, {seconds:.0f} s on {runs[0].device}"
+        )
+    typer.echo(f"weights, scores and histories are in {out}")
+
+
+def _plans(
+    only: str, seeds: str, sizes: dict[NetworkName, NetworkSettings], schedules: dict[NetworkName, "Schedule"]
+) -> list["Plan"]:
+    from engines.networks.registry import parse_network
+    from train.campaign import Plan
+
+    names = (
+        list(NetworkName)
+        if only.strip().lower() == ALL
+        else [parse_network(word) for word in only.split(",")]
+    )
+    try:
+        numbers = [int(word) for word in seeds.split(",")]
+    except ValueError:
+        raise InvalidInput(f"--seeds {seeds}: expected whole numbers with commas") from None
+    if len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise InvalidInput(f"--seeds {seeds}: each seed once, 0 or above")
+    return [
+        Plan(name=name, settings=sizes[name], schedule=schedules[name], seed=number)
+        for name in names
+        for number in numbers
+    ]
+
+
+def _shorten(schedule: "Schedule", epochs: int | None) -> "Schedule":
+    """The schedule with another number of epochs; the shares of warm-up and reconstruction stay."""
+    if epochs is None:
+        return schedule
+    share = epochs / schedule.epochs
+    return replace(
+        schedule,
+        epochs=epochs,
+        warm_up_epochs=min(round(schedule.warm_up_epochs * share), epochs - 5),
+        reconstruction_epochs=round(schedule.reconstruction_epochs * share),
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} +- {statistics.stdev(values):.3f}"
+
+
+def _tell(plan: "Plan", record: "EpochRecord") -> None:
+    """One line an epoch on standard error."""
+    losses = " ".join(f"{task} {loss:.3f}" for task, loss in record.losses.items())
+    concordance = " ".join(f"C_{endpoint} {value:.3f}" for endpoint, value in record.c_index.items())
+    typer.echo(
+        f"{plan.name.value} seed {plan.seed} epoch {record.epoch + 1}/{plan.schedule.epochs} {losses} {concordance} "
+        f"lr {record.learning_rate:.1e} {record.seconds:.1f} s, {record.remaining_seconds / 60:.1f} min left",
+        err=True,
+    )
