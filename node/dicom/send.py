@@ -242,13 +242,25 @@ def _associate(contexts: Sequence[tuple[str, str]], peer: PeerAddress, settings:
     )
     if association.is_established:
         return association
-    if association.is_rejected:
-        answer: A_ASSOCIATE = association.acceptor.primitive
-        why = f"{peer} rejects the association: {answer.reason_str} ({answer.source_str})"
-        if answer.result == _PERMANENT:
-            raise DeliveryRefused(why)
-        raise DeliveryPostponed(why)
-    raise DeliveryPostponed(f"{peer} cannot be reached or ended the association before it began")
+    answer = _find_rejection(association)
+    if answer is None:
+        raise DeliveryPostponed(f"{peer} cannot be reached or ended the association before it began")
+    why = f"{peer} rejects the association: {answer.reason_str} ({answer.source_str})"
+    if answer.result == _PERMANENT:
+        raise DeliveryRefused(why)
+    raise DeliveryPostponed(why)
+
+
+def _find_rejection(association: Association) -> A_ASSOCIATE | None:
+    """Returns the A-ASSOCIATE-RJ, also one that came so fast that pynetdicom took it for a failed connection.
+
+    Its requestor looks whether the connection stands only after the thread that serves it may have read the rejection
+    and closed (pynetdicom 3.0.4, ``acse._negotiate_as_requestor``); the answer then still waits in the queue.
+    """
+    answer = (
+        association.acceptor.primitive if association.is_rejected else association.dul.receive_pdu(wait=False)
+    )
+    return answer if isinstance(answer, A_ASSOCIATE) and answer.result else None
 
 
 def send_at_once(event: Event) -> None:

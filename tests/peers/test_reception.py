@@ -424,9 +424,9 @@ def test_a_thousand_dripping_connections_do_not_stop_an_honest_sender(open_recep
             drip.send(b"\x01")
             drips.append(drip)
         assert len(threading.enumerate()) == before
-        started = time.monotonic()
-        assert {one.answer for one in send_objects(paths, reception.peer, SETTINGS)} == {Answer.STORED}
-        assert time.monotonic() - started < 10
+        run = run_storescu(reception, *map(str, paths))  # another process: its sockets have small numbers
+        assert run.returncode == 0, run.stderr
+        assert len(reception.files()) == len(paths)
     finally:
         for drip in drips:
             drip.close()
