@@ -27,23 +27,25 @@ _FILE_MODE: Final = 0o640
 """Results hold patient data: nobody outside the group reads them (dicom notes, section 5)."""
 
 
-def write_objects(report: Report, sources: ReportSources, out: Path) -> Report:
+def write_objects(report: Report, sources: ReportSources, out: Path, *, capture: bool = True) -> Report:
     """Returns the report with its objects, after writing all of them under ``out``.
 
     Written are ``dicom/SEG_<PHASE>.dcm`` for each acquisition used (where something was outlined), ``dicom/SR.dcm``,
-    ``dicom/PDF.dcm``, ``report.pdf``, ``pages/page-<n>.png`` and ``report.json``. The same report and sources give the
+    ``dicom/PDF.dcm``, ``dicom/SC_<n>.dcm``, ``report.pdf``, ``pages/page-<n>.png`` and ``report.json``. The same report and sources give the
     same UIDs and bytes; a report that says the same at another time gives the same UIDs.
 
     Args:
         report: the conclusion; its ``objects`` are replaced.
         sources: what the objects are drawn from.
         out: folder, made when absent; files of an earlier run are replaced.
+        capture: also write pictures of the first pages as Secondary Capture images.
 
     Raises:
         GeometryMismatch: a volume or mask does not lie on its slices.
         ObjectInvalid: an object did not pass its checks; report.json is not written.
         InvalidInput: the report does not fit its schema.
     """
+    from node.report.capture import capture_pages
     from node.report.pdf.document import picture_pages, write_pdf
     from node.report.pdf.encapsulate import encapsulate_pdf
     from node.report.seg import build_segmentation
@@ -67,11 +69,15 @@ def write_objects(report: Report, sources: ReportSources, out: Path) -> Report:
     pdf = write_pdf(envelope, sources, segments, masks)
     objects = [("SEG", f"SEG_{phase.value}", dataset) for phase, dataset in segmentations.items()]
     objects += [("SR", "SR", document), ("PDF", "PDF", encapsulate_pdf(envelope, sources, pdf))]
+    pictures = picture_pages(pdf)
+    if capture:
+        captured = capture_pages(envelope, sources, pictures)
+        objects += [("SC", f"SC_{number}", image) for number, image in enumerate(captured, start=1)]
     entries = _write_checked(objects, report, sources, out)
     _write_bytes(out / PDF_NAME, pdf)
     for stale in (out / PAGES_FOLDER).glob("page-*.png"):
         stale.unlink()
-    for number, picture in enumerate(picture_pages(pdf), start=1):
+    for number, picture in enumerate(pictures, start=1):
         _write_bytes(out / PAGES_FOLDER / f"page-{number}.png", picture)
     complete = replace(report, objects=entries)
     _write_bytes(out / REPORT_NAME, write_json(complete).encode("utf-8"))

@@ -48,7 +48,7 @@ def contents(out):
 
 def test_everything_is_written_and_listed(result):
     out, report = result
-    assert [entry.kind for entry in report.objects] == ["SEG", "SEG", "SEG", "SR", "PDF"]
+    assert [entry.kind for entry in report.objects] == ["SEG", "SEG", "SEG", "SR", "PDF", "SC", "SC"]
     for entry in report.objects:
         dataset = pydicom.dcmread(out / entry.path)
         assert (dataset.SOPInstanceUID, dataset.SOPClassUID) == (entry.sop_instance_uid, entry.sop_class_uid)
@@ -57,7 +57,7 @@ def test_everything_is_written_and_listed(result):
         assert dataset.StudyInstanceUID == STUDY_UID
     assert read_json((out / "report.json").read_text()) == report
     assert len(list((out / "pages").glob("page-*.png"))) == 3
-    assert len({pydicom.dcmread(out / entry.path).SeriesInstanceUID for entry in report.objects}) == 5
+    assert len({pydicom.dcmread(out / entry.path).SeriesInstanceUID for entry in report.objects}) == 6
 
 
 def test_objects_and_report_say_the_same(result):
@@ -106,7 +106,7 @@ def test_a_later_rerun_gives_the_same_uids_and_another_mask_others(sources, tmp_
     report = outlined_failure()
     first = write_objects(report, sources, tmp_path / "first").objects
     later = replace(report, concluded_at=report.concluded_at + timedelta(days=3))
-    assert [entry.kind for entry in first] == ["SEG", "SEG", "SEG", "SR", "PDF"]
+    assert [entry.kind for entry in first] == ["SEG", "SEG", "SEG", "SR", "PDF", "SC"]
     assert write_objects(later, sources, tmp_path / "later").objects == first
     array = sources.liver.array.copy()
     array[np.unravel_index(array.argmax(), array.shape)] = False
@@ -145,8 +145,18 @@ def test_the_encapsulated_document_is_the_written_one(result):
     assert dataset.ConceptNameCodeSequence[0].CodingSchemeDesignator == "99MMF"
 
 
+def test_captured_pages_are_the_pages(result):
+    out, _ = result
+    for number in (1, 2):
+        image = pydicom.dcmread(out / "dicom" / f"SC_{number}.dcm")
+        page = Image.open(out / "pages" / f"page-{number}.png").convert("RGB")
+        assert np.array_equal(image.pixel_array, np.asarray(page))
+        assert image.InstanceNumber == number
+        assert image.BurnedInAnnotation == "YES"
+
+
 def test_a_study_without_ct_gets_report_and_page(sources, tmp_path):
-    report = write_objects(make_failure(), ReportSources(instance=sources.instance), tmp_path)
+    report = write_objects(make_failure(), ReportSources(instance=sources.instance), tmp_path, capture=False)
     assert [entry.kind for entry in report.objects] == ["SR", "PDF"]
     assert len(list((tmp_path / "pages").glob("*.png"))) == 1
     words = page_text((tmp_path / "report.pdf").read_bytes())

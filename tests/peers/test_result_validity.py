@@ -23,7 +23,9 @@ def test_dciodvfy_finds_no_error_in_any_object(peer, tmp_path, patient):
     program = peer("dciodvfy")
     report = make_report() if patient else replace(make_failure(), structures=make_report().structures)
     report = write_objects(report, make_sources(tmp_path, ct_header(patient=patient)), tmp_path / "out")
-    assert [entry.kind for entry in report.objects] == ["SEG", "SEG", "SEG", "SR", "PDF"]
+    assert [entry.kind for entry in report.objects] == ["SEG", "SEG", "SEG", "SR", "PDF", "SC", "SC"][
+        : 7 if patient else 6
+    ]
     restated = tmp_path / "out" / "dicom" / "comprehensive.dcm"
     restate_as_comprehensive(pydicom.dcmread(tmp_path / "out" / "dicom" / "SR.dcm")).save_as(restated)
     for path in [tmp_path / "out" / entry.path for entry in report.objects] + [restated]:

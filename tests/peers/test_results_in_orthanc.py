@@ -109,7 +109,14 @@ def test_orthanc_keeps_every_object_and_no_duplicate(pacs, peer, tmp_path):
     (study,) = pacs.find("Study", {"StudyInstanceUID": STUDY_UID})
     assert study["PatientMainDicomTags"]["PatientName"] == ANNEX_K_NAME
     series = pacs.find("Series", {"StudyInstanceUID": STUDY_UID})
-    assert sorted(one["MainDicomTags"]["Modality"] for one in series) == ["DOC", "SEG", "SEG", "SEG", "SR"]
+    assert sorted(one["MainDicomTags"]["Modality"] for one in series) == [
+        "DOC",
+        "OT",
+        "SEG",
+        "SEG",
+        "SEG",
+        "SR",
+    ]
     instances = {one["MainDicomTags"]["SOPInstanceUID"]: one["ID"] for one in pacs.find("Instance", {})}
     assert set(instances) == {entry.sop_instance_uid for entry in report.objects}
     for entry in report.objects:
