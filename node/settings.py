@@ -2,6 +2,7 @@
 
 import ipaddress
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -193,13 +194,20 @@ class Settings(_Section):
         return self
 
 
-def read_settings(path: Path | None = None, *, port: int | None = None, data: Path | None = None) -> Settings:
+def read_settings(
+    path: Path | None = None,
+    *,
+    port: int | None = None,
+    data: Path | None = None,
+    changes: Mapping[str, Mapping[str, object]] | None = None,
+) -> Settings:
     """Returns the settings of ``path``, with the command line's words laid over them.
 
     Args:
         path: a node.toml; None looks in MMF_CONF, ./conf and the packaged defaults.
         port: listener port from the command line.
         data: data folder from the command line.
+        changes: other values from the command line, by section and name.
 
     Raises:
         SettingsRefused: with every fault, one a line.
@@ -209,10 +217,13 @@ def read_settings(path: Path | None = None, *, port: int | None = None, data: Pa
         content = tomllib.loads(found.read_text(encoding="utf-8"))
     except (InvalidInput, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsRefused([f"{path or 'node.toml'}: {error}"]) from error
+    laid_over: dict[str, Mapping[str, object]] = dict(changes or {})
     if port is not None:
-        content.setdefault("listener", {})["port"] = port
+        laid_over["listener"] = {**laid_over.get("listener", {}), "port": port}
     if data is not None:
-        content.setdefault("storage", {})["data"] = str(data)
+        laid_over["storage"] = {**laid_over.get("storage", {}), "data": str(data)}
+    for section, values in laid_over.items():
+        content.setdefault(section, {}).update(values)
     try:
         return Settings.model_validate(content)
     except ValidationError as error:

@@ -78,21 +78,26 @@ class Steps:
             self._note(name, started, reused=True)
             return recalled[0]
         value = produce()
+        done = self._note(name, started, reused=False)
         write_json(
             {
                 "step": name,
                 "key": key,
                 "outputs": {path.relative_to(self.folder).as_posix(): hash_file(path) for path in outputs},
                 "value": form.dump_python(value, mode="json"),
+                "seconds": done.seconds,
+                "peak_mib": done.peak_mib,
             },
             record,
         )
-        self._note(name, started, reused=False)
         return value
 
     def digest(self, name: str) -> str:
-        """Returns the hash of a finished step's record: the input of the steps that build on it."""
-        return hash_file(self.folder / "steps" / f"{name}.json")
+        """Returns the hash of what a finished step took and gave: the input of the steps that build on it."""
+        content = json.loads((self.folder / "steps" / f"{name}.json").read_text(encoding="utf-8"))
+        return digest_words(
+            [json.dumps(content[part], sort_keys=True) for part in ("key", "outputs", "value")]
+        )
 
     def _recall(self, record: Path, key: str, form: TypeAdapter[Value]) -> tuple[Value] | None:
         if not record.is_file():
@@ -113,7 +118,7 @@ class Steps:
             log.warning("step runs again because its record is damaged", record=record.name, error=str(error))
             return None
 
-    def _note(self, name: str, started: float, *, reused: bool) -> None:
+    def _note(self, name: str, started: float, *, reused: bool) -> StepDone:
         done = StepDone(
             name=name,
             seconds=time.perf_counter() - started,
@@ -122,6 +127,7 @@ class Steps:
         )
         self.done.append(done)
         log.info("step done", step=name, seconds=round(done.seconds, 3), reused=reused)
+        return done
 
 
 def digest_words(words: Sequence[str]) -> str:

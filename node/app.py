@@ -1,0 +1,254 @@
+"""The composition root: the only file that knows every room. It makes the node's parts from the settings."""
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.configuration import find_conf
+from engines.phase import Phase
+from node.completeness import CompletenessRules
+from node.dicom.reception.access import Caller, ListenerSettings
+from node.dicom.send import PeerAddress, SendSettings, StorageDestination
+from node.errors import InstanceRefused
+from node.job import Job
+from node.log import configure_log
+from node.ports import Assess, Conclusion
+from node.processes import INBOX_NAME, ServicePlan
+from node.settings import Settings
+from node.steps import Progress, ignore_progress
+from node.storage.inbox import locate_study
+from node.worker import WorkRules
+
+if TYPE_CHECKING:  # these import the engines, which the receiver process must not
+    from engines.clinical.table import ClinicalRow
+    from node.pipeline import Tools
+    from node.report.record import NotAssessable, Report
+    from node.study import Study
+
+CASES_NAME = "cases"
+RESULTS_NAME = "results"
+
+
+def plan_service(settings: Settings) -> ServicePlan:
+    """Returns everything ``serve`` needs."""
+    listener, storage, work = settings.listener, settings.storage, settings.worker
+    return ServicePlan(
+        data=storage.data,
+        listener=ListenerSettings(
+            ae_title=listener.ae_title,
+            address="127.0.0.1" if listener.address == "localhost" else listener.address,
+            port=listener.port,
+            callers=tuple(
+                Caller(
+                    ae_title=peer.ae_title,
+                    network=ip_network(peer.address, strict=False) if peer.address else None,
+                )
+                for peer in listener.allowed
+            ),
+            maximum_associations=listener.maximum_associations,
+            maximum_pdu_bytes=listener.maximum_pdu_bytes,
+            pdu_seconds=listener.pdu_timeout_seconds,
+            idle_seconds=listener.idle_timeout_seconds,
+        ),
+        completeness=CompletenessRules(
+            quiet_seconds=settings.completeness.quiet_seconds,
+            settle_seconds=settings.completeness.settle_seconds,
+        ),
+        work=WorkRules(
+            lease_seconds=work.lease_seconds,
+            assessment_tries=work.maximum_tries,
+            delivery_tries=settings.destination.maximum_tries,
+            first_retry_seconds=settings.destination.first_retry_seconds,
+            longest_retry_seconds=settings.destination.longest_retry_seconds,
+        ),
+        workers=work.processes,
+        minimum_free_bytes=int(storage.minimum_free_gib * 2**30),
+        keep_days=storage.keep_days,
+        build_assess=partial(build_assess, settings),
+        build_destination=partial(build_destination, settings),
+        prepare_process=partial(prepare_process, settings.worker.threads),
+        remove_results=partial(remove_results, storage.data),
+    )
+
+
+def prepare_process(threads: int) -> None:
+    """Sets logging and threads of a child process, first of all."""
+    prepare_threads(threads)
+    configure_log("json", logging.INFO)
+
+
+def prepare_threads(threads: int) -> None:
+    """Sets the number of threads of numpy, torch and ITK; to be called before they are imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
+    os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def build_destination(settings: Settings) -> StorageDestination | None:
+    """Returns the archive that gets the results, or None when none is set."""
+    destination = settings.destination
+    if not destination.host:
+        return None
+    return StorageDestination(
+        peer=PeerAddress(host=destination.host, port=destination.port, ae_title=destination.ae_title),
+        settings=SendSettings(ae_title=settings.listener.ae_title),
+    )
+
+
+def build_assess(settings: Settings) -> Assess:
+    """Returns the function that a worker calls for each job; it imports the engines, torch among them when scoring."""
+    return partial(assess_job, settings)
+
+
+def assess_job(settings: Settings, job: Job) -> Conclusion:
+    """Assesses the study of a job from the inbox; the case and the objects lie in the data folder under its number."""
+    data = settings.storage.data
+    out = data / RESULTS_NAME / str(job.job_id)
+    report = assess_folder(
+        settings,
+        FolderRequest(
+            folder=locate_study(data / INBOX_NAME, job.study_instance_uid),
+            study_instance_uid=job.study_instance_uid,
+            requested=settings.assessment.requested_by == "any",
+        ),
+        case_folder=data / CASES_NAME / str(job.job_id),
+        out=out,
+    )
+    versions = ", ".join(f"{model.name} {model.version}" for model in report.models)
+    return Conclusion(objects=out, outcome=report.status.value, model_version=versions)
+
+
+def remove_results(data: Path, job: Job) -> None:
+    """Removes the case folder and the result objects of a job."""
+    for name in (CASES_NAME, RESULTS_NAME):
+        shutil.rmtree(data / name / str(job.job_id), ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderRequest:
+    """A study that lies in a folder.
+
+    Attributes:
+        folder: searched recursively for DICOM files.
+        study_instance_uid: "" when the folder must hold exactly one study.
+        requested: asked for by an operator or a site's rule.
+        overrides: an operator's word: acquisition label by phase.
+    """
+
+    folder: Path
+    study_instance_uid: str = ""
+    requested: bool = False
+    overrides: Mapping[Phase, str] = field(default_factory=dict)
+
+
+def assess_folder(
+    settings: Settings,
+    request: FolderRequest,
+    *,
+    case_folder: Path,
+    out: Path,
+    progress: Progress = ignore_progress,
+) -> "Report":
+    """Assesses the study in a folder and returns its report; the case and the objects are written.
+
+    Raises:
+        InstanceRefused: the folder holds no DICOM study, or several.
+        InvalidInput: the clinical table has faults.
+        ModelRefused: the model folder is damaged.
+    """
+    from engines.case import Case
+    from node.pipeline import Request, assess_study
+
+    progress("headers")
+    study = read_study(request.folder, request.study_instance_uid)
+    return assess_study(
+        Request(
+            study=study,
+            row=find_row(settings, study),
+            requested=request.requested,
+            overrides=request.overrides,
+        ),
+        make_tools(settings),
+        Case(folder=case_folder),
+        out,
+        progress,
+    )
+
+
+def read_study(folder: Path, study_instance_uid: str = "") -> "Study":
+    """Returns the study in a folder; files that are no DICOM or cannot be read are logged and left out.
+
+    Raises:
+        InstanceRefused: no DICOM instance, or several studies and none is named.
+    """
+    from node.dicom.headers import read_folder
+    from node.study import Study
+
+    instances, refused = read_folder(folder)
+    uids = sorted({instance.study_instance_uid for instance in instances})
+    if study_instance_uid:
+        instances = tuple(one for one in instances if one.study_instance_uid == study_instance_uid)
+    elif len(uids) > 1:
+        raise InstanceRefused(f"{folder} holds {len(uids)} studies, expected one: {', '.join(uids)}")
+    if not instances:
+        reasons = "; ".join(str(fault) for fault in refused[:3])
+        raise InstanceRefused(
+            f"{folder} holds no DICOM instance that can be read{': ' + reasons if reasons else ''}"
+        )
+    return Study(study_instance_uid=instances[0].study_instance_uid, instances=instances)
+
+
+def find_row(settings: Settings, study: "Study") -> "ClinicalRow | NotAssessable | None":
+    """Returns the patient's row of the clinical table, checked; None without table or row."""
+    from engines.clinical.table import read_clinical_table
+    from node.clinical.matching import match_row
+
+    if settings.clinical.table is None:
+        return None
+    return match_row(read_clinical_table(settings.clinical.table), study.patient)
+
+
+def make_tools(settings: Settings) -> "Tools":
+    """Returns models, rules and engines for an assessment."""
+    from engines.segmentation.baseline import BaselineSegmenter
+
+    from engines.radiomics.settings import read_settings as read_radiomics_settings
+    from node.phases.rules import load_rules
+    from node.pipeline import Tools
+
+    return Tools(
+        phase_rules=load_rules(settings.assessment.phase_rules),
+        segmenter=BaselineSegmenter(),
+        radiomics=read_radiomics_settings(find_conf("radiomics.yaml"))
+        if settings.assessment.radiomics
+        else None,
+        model_folder=find_model(settings),
+        allow_demonstration=settings.models.allow_demonstration,
+        maximum_scan_age_weeks=settings.assessment.maximum_scan_age_weeks,
+        now=read_clock,
+    )
+
+
+def find_model(settings: Settings) -> Path:
+    """Returns the folder of the model in service: the one set, or the packaged demonstration model."""
+    from engines.models.store import MANIFEST, ModelStore
+
+    folder = settings.models.folder
+    if folder is None:
+        return find_conf("models/demo")
+    if (folder / MANIFEST).is_file():
+        return folder
+    return ModelStore(folder).current()
+
+
+def read_clock() -> datetime:
+    """Returns this moment, aware UTC."""
+    return datetime.now(UTC)

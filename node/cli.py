@@ -1,0 +1,54 @@
+"""The command line ``mmf-node``: it registers the commands and turns errors into messages and exit codes."""
+
+import sys
+
+import typer
+
+from engines.errors import InvalidInput, MmfError
+from node.commands.check import check
+from node.commands.demo import demo
+from node.commands.jobs import app as jobs
+from node.commands.phases import phases
+from node.commands.radiomics import radiomics
+from node.commands.run import run
+from node.commands.send import send
+from node.commands.serve import serve
+from node.commands.status import status
+from node.errors import SettingsRefused
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    name="mmf-node",
+    help="DICOM node for the multimodal fusion (MMF) survival risk in unresectable liver cancer. RESEARCH USE ONLY.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo)
+app.command("serve")(serve)
+app.command("run")(run)
+app.command("send")(send)
+app.command("check")(check)
+app.command("status")(status)
+app.add_typer(jobs)
+app.command("phases")(phases)
+app.command("radiomics")(radiomics)
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the package."""
+    try:
+        app()
+    except (SettingsRefused, InvalidInput) as error:
+        _tell(error)
+        sys.exit(EXIT_USAGE)
+    except MmfError as error:
+        _tell(error)
+        sys.exit(EXIT_FAILED)
+
+
+def _tell(error: MmfError) -> None:
+    typer.echo(str(error), err=True)
+    typer.echo((type(error).__doc__ or "").strip(), err=True)

@@ -1,0 +1,214 @@
+"""From what the engines found to what the report says: each entry of the report, made from one finding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from engines.clinical.table import ClinicalRow
+from engines.clinical.variables import ALL_VARIABLES, DEFINITIONS, Variable
+from engines.mmf import ENSEMBLE_INPUT, Group, ModelName
+from engines.models.card import ModelCard
+from engines.models.model import EndpointScores, Model, Scores
+from engines.phase import Phase
+from engines.plots import SurvivalCurve
+from engines.registration import AlignmentQuality
+from engines.segmentation.lesions import Lesion
+from node.report.record import (
+    ClinicalEntry,
+    Contribution,
+    ModelEntry,
+    PhaseEntry,
+    Risk,
+    Structure,
+    SurvivalPoint,
+)
+from node.report.sources import CohortCurve
+from node.study import Instance, PhaseFinding
+
+
+def describe_phases(findings: Sequence[PhaseFinding]) -> tuple[PhaseEntry, ...]:
+    """Returns one entry per acquisition; the reason it was not used comes first among its reasons."""
+    return tuple(
+        PhaseEntry(
+            phase=finding.phase,
+            series_instance_uid=finding.acquisition.series_instance_uid,
+            part=finding.acquisition.part,
+            series_number=finding.acquisition.first.series_number,
+            series_description=finding.acquisition.first.series_description,
+            slices=len(finding.acquisition.instances),
+            seconds_after_injection=finding.seconds_after_injection,
+            probability=finding.probability,
+            used=finding.used,
+            reasons=((finding.excluded,) if finding.excluded else ()) + finding.reasons,
+        )
+        for finding in findings
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentedLiver:
+    """What the segmentation found, without the arrays.
+
+    Attributes:
+        provider: who drew the masks.
+        version: of the provider.
+        lesions: largest first; their labels in the lesion mask are 1, 2, ...
+    """
+
+    provider: str
+    version: str
+    liver_ml: float
+    lesions: tuple[Lesion, ...]
+
+
+def describe_structures(segmented: SegmentedLiver) -> tuple[Structure, ...]:
+    """Returns liver, all tumours together, and each lesion, largest first."""
+    provider = f"{segmented.provider} {segmented.version}".strip()
+    liver = Structure(name="liver", volume_ml=segmented.liver_ml, longest_diameter_mm=None, provider=provider)
+    if not segmented.lesions:
+        return (liver,)
+    tumour = Structure(
+        name="tumour",
+        volume_ml=sum(lesion.volume_ml for lesion in segmented.lesions),
+        longest_diameter_mm=max(lesion.longest_diameter_mm for lesion in segmented.lesions),
+        provider=provider,
+    )
+    lesions = tuple(
+        Structure(
+            name=f"lesion {lesion.label}",
+            volume_ml=lesion.volume_ml,
+            longest_diameter_mm=lesion.longest_diameter_mm,
+            provider=provider,
+            label=lesion.label,
+        )
+        for lesion in segmented.lesions
+    )
+    return (liver, tumour, *lesions)
+
+
+def describe_registration(quality: Mapping[Phase, AlignmentQuality]) -> tuple[tuple[str, float], ...]:
+    """Returns the figures of both alignments that a reader may want, by name."""
+    figures: list[tuple[str, float]] = []
+    for phase, one in quality.items():
+        figures += [
+            (f"{phase.value} mean shift, mm", one.shift_mm),
+            (f"{phase.value} normalised mutual information", one.information_after),
+            (f"{phase.value} body overlap (Dice)", one.body_overlap),
+        ]
+    return tuple(figures)
+
+
+def draw_cohort_curves(model: Model, scores: Scores) -> tuple[CohortCurve, ...]:
+    """Returns the training cohort's Kaplan-Meier curves of both risk groups, for the models that the report shows."""
+    curves: list[CohortCurve] = []
+    for endpoint in scores.endpoints:
+        reference = model.reference.of(endpoint.endpoint, endpoint.risk.model)
+        for group in Group:
+            curve = reference.curve(group)
+            curves.append(
+                CohortCurve(
+                    endpoint=endpoint.endpoint.value,
+                    group=group.value,
+                    curve=SurvivalCurve(
+                        months=np.array(curve.months),
+                        probability=np.array(curve.survival),
+                        low=np.array(curve.low),
+                        high=np.array(curve.high),
+                    ),
+                )
+            )
+    return tuple(curves)
+
+
+def describe_risk(scores: EndpointScores) -> Risk:
+    """Returns the risk that the report shows for one endpoint: MMF where it could be computed, else Ensemble-DL."""
+    risk = scores.risk
+    return Risk(
+        endpoint=scores.endpoint.value,
+        model=risk.model.value,
+        log_hazard=risk.log_hazard,
+        low=risk.low,
+        high=risk.high,
+        group=risk.group.value,
+        cutoff=risk.cutoff,
+        percentile=risk.percentile,
+        survival=tuple(
+            SurvivalPoint(months=point.months, probability=point.probability, low=point.low, high=point.high)
+            for point in risk.survival
+        ),
+        contributions=tuple(
+            Contribution(name=_title_of_input(one.name), value=one.value, log_hazard=one.log_hazard)
+            for one in risk.contributions
+        ),
+        network_scores=(*scores.log_risks, ("Ensemble-DL", scores.ensemble_score)),
+    )
+
+
+def describe_model(card: ModelCard, sha256: str) -> ModelEntry:
+    """Returns the model as the report names it."""
+    return ModelEntry(
+        name=card.name,
+        version=card.version,
+        sha256=sha256,
+        demonstration=card.demonstration,
+        trained_on=card.training.trained_on,
+        c_index=card.c_index_sentence(),
+    )
+
+
+def describe_clinical(row: ClinicalRow | None) -> tuple[ClinicalEntry, ...]:
+    """Returns the 16 variables in their order, those that are missing with None; nothing when there is no row."""
+    if row is None:
+        return ()
+    return tuple(
+        ClinicalEntry(
+            name=DEFINITIONS[variable].title,
+            value=value.text() if (value := row.variables.get(variable)) is not None else None,
+            unit=DEFINITIONS[variable].unit,
+        )
+        for variable in ALL_VARIABLES
+    )
+
+
+def describe_missing(row: ClinicalRow | None, scores: Scores | None) -> tuple[str, ...]:
+    """Returns what was not there: the variables that MMF needed, or the whole clinical row."""
+    if row is None:
+        return ("clinical variables: no row for this patient",)
+    if scores is None:
+        return tuple(DEFINITIONS[variable].title for variable in row.variables.missing())
+    return tuple(DEFINITIONS[variable].title for variable in scores.missing)
+
+
+def flag_scores(scores: Scores) -> tuple[str, ...]:
+    """Returns what a reader must know of the scores besides their values."""
+    flags: list[str] = []
+    if scores.demonstration:
+        flags.append("demonstration model trained on phantoms: the numbers have no clinical meaning")
+    if any(endpoint.risk.model != ModelName.MMF for endpoint in scores.endpoints):
+        names = ", ".join(DEFINITIONS[variable].title for variable in scores.missing)
+        flags.append(f"MMF was not computed, Ensemble-DL is shown instead; missing: {names}")
+    for endpoint in scores.endpoints:
+        if endpoint.risk.not_estimable:
+            months = ", ".join(f"{month:g}" for month in endpoint.risk.not_estimable)
+            flags.append(
+                f"{endpoint.endpoint} at {months} months lies beyond the follow-up of the training cohort"
+            )
+    return tuple(flags)
+
+
+def examined_on(instances: Sequence[Instance]) -> date | None:
+    """Returns the day of the examination by the CT images: acquisition, else series, else study; None when not known."""
+    acquired = [instance.acquired_at for instance in instances]
+    made = [instance.series_at for instance in instances]
+    begun = [instance.study_at for instance in instances]
+    for moments in (acquired, made, begun):
+        days = [moment.date() for moment in moments if moment is not None]
+        if days:
+            return min(days)
+    return None
+
+
+def _title_of_input(name: str) -> str:
+    return "Ensemble-DL" if name == ENSEMBLE_INPUT else DEFINITIONS[Variable(name)].title

@@ -1,0 +1,529 @@
+"""One study from its received instances to a concluded report and its objects: this file is the product."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import SimpleITK as sitk
+import structlog
+from engines.enhancement import Enhancement, measure_enhancement
+from pydantic import TypeAdapter
+
+from engines.case import (
+    Case,
+    CaseIdentity,
+    PhaseSource,
+    hash_file,
+    seal_case,
+    write_array,
+    write_image,
+    write_json,
+    write_transform,
+)
+from engines.clinical.table import ClinicalRow, complete_age
+from engines.clinical.variables import encode_variables
+from engines.errors import InvalidInput, ModelRefused, RegistrationRefused, SegmentationRefused
+from engines.models.model import Model, Scores
+from engines.models.store import load_model
+from engines.network_input import network_input
+from engines.phase import ASSESSED_PHASES, REFERENCE_PHASE, Phase
+from engines.radiomics.feature_file import write_features
+from engines.radiomics.features import MaskSource, extract_features
+from engines.radiomics.settings import RadiomicsSettings
+from engines.registration import AlignmentQuality, align
+from engines.segmentation.lesions import measure_lesions
+from engines.segmentation.quality import check_segmentation
+from engines.segmentation.segmenter import Segmenter
+from engines.volume import Volume
+from node.conclusion import (
+    SegmentedLiver,
+    describe_clinical,
+    describe_missing,
+    describe_model,
+    describe_phases,
+    describe_registration,
+    describe_risk,
+    describe_structures,
+    draw_cohort_curves,
+    examined_on,
+    flag_scores,
+)
+from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
+from node.dicom.volumes import read_volume
+from node.eligibility import judge_eligibility
+from node.errors import SeriesRefused
+from node.phases.acquisitions import split_acquisitions
+from node.phases.plan import PhasePlan, list_candidates, plan_phases
+from node.phases.rules import PhaseRules
+from node.report.bundle import write_objects
+from node.report.record import NotAssessable, ReasonCode, Report, Status
+from node.report.sources import ReportSources, UsedAcquisition
+from node.steps import Progress, Steps, digest_words, ignore_progress
+from node.study import CT_STORAGE, Acquisition, Instance, Study
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be assessed, and who asked.
+
+    Attributes:
+        study: every instance received.
+        row: the patient's clinical row, the reason why it is not believed, or None when there is none.
+        requested: an operator or a site's rule asked, so that no clinical row is needed.
+        overrides: an operator's word on a phase: acquisition label (``SERIES_UID[:PART]``) by phase.
+    """
+
+    study: Study
+    row: ClinicalRow | NotAssessable | None
+    requested: bool = False
+    overrides: Mapping[Phase, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What an assessment works with; made once by the composition root.
+
+    Attributes:
+        model_folder: a model folder; it is checked by hash before it is read.
+        radiomics: None leaves the features out.
+        now: aware UTC; asked once, when the report is concluded.
+    """
+
+    phase_rules: PhaseRules
+    segmenter: Segmenter
+    radiomics: RadiomicsSettings | None
+    model_folder: Path
+    allow_demonstration: bool
+    maximum_scan_age_weeks: float
+    now: Callable[[], datetime]
+
+
+def assess_study(
+    request: Request, tools: Tools, case: Case, out: Path, progress: Progress = ignore_progress
+) -> Report:
+    """Returns the report of a study after writing its case folder and its result objects.
+
+    A study that cannot be assessed has a report too: the reason is its content. Steps that an earlier run finished on
+    the same input are not done again, and the same report gives the same objects with the same UIDs.
+
+    Args:
+        request: what is to be assessed.
+        tools: models, rules, settings.
+        case: folder of the case; made when missing.
+        out: folder of the result objects and report.json.
+        progress: told each step before it starts.
+
+    Raises:
+        MmfError: a fault that is not the study's: a damaged model, a full disk, an object that does not validate.
+    """
+    walk = _Walk(request=request, tools=tools, case=case, steps=Steps(folder=case.folder, progress=progress))
+    refusal = None
+    for stage in _STAGES:
+        refusal = stage(walk)
+        if refusal is not None:
+            break
+    report = write_objects(_conclude(walk, refusal), _sources(walk), out)
+    _seal(walk)
+    log.info(
+        "study assessed",
+        study=report.study_instance_uid,
+        status=report.status.value,
+        reason_code=report.reason_code.value if report.reason_code else None,
+        phases={
+            entry.phase.value: entry.series_instance_uid
+            for entry in report.phases
+            if entry.used and entry.phase
+        },
+        models=[f"{model.name} {model.version}" for model in report.models],
+        seconds={name: round(seconds, 2) for name, seconds in report.seconds_per_step},
+    )
+    return report
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    """One study on its way: what each stage has found for the next."""
+
+    request: Request
+    tools: Tools
+    case: Case
+    steps: Steps
+    flags: list[str] = field(default_factory=list)
+    row: ClinicalRow | None = None
+    plan: PhasePlan | None = None
+    volumes: dict[Phase, Volume] = field(default_factory=dict)
+    transforms: dict[Phase, sitk.Transform] = field(default_factory=dict)
+    registration: dict[Phase, AlignmentQuality] = field(default_factory=dict)
+    liver: Volume | None = None
+    lesions: Volume | None = None
+    segmented: SegmentedLiver | None = None
+    model: Model | None = None
+    scores: Scores | None = None
+
+    @property
+    def images(self) -> tuple[Instance, ...]:
+        """The CT instances that are not results of ours that came back."""
+        return tuple(
+            instance
+            for instance in self.request.study.instances
+            if instance.sop_class_uid in CT_STORAGE and not instance.ours
+        )
+
+
+def _judge_request(walk: _Walk) -> NotAssessable | None:
+    """Is it one patient's CT, is the clinical row the right one, and may a risk be given at all?"""
+    images = walk.images
+    if not images:
+        return NotAssessable(code=ReasonCode.NO_CT, reason="the study holds no CT image")
+    patients = {(image.patient.issuer_of_patient_id, image.patient.patient_id) for image in images}
+    if len(patients) > 1:
+        return NotAssessable(
+            code=ReasonCode.SEVERAL_PATIENTS,
+            reason=f"{len(patients)} different patient identifiers under one Study Instance UID",
+        )
+    paths: dict[str, Path] = {}
+    for image in images:
+        first = paths.setdefault(image.sop_instance_uid, image.path)
+        if first != image.path and hash_file(first) != hash_file(image.path):
+            return NotAssessable(
+                code=ReasonCode.CONFLICTING_INSTANCES,
+                reason=f"SOP Instance UID {image.sop_instance_uid} was received with different content",
+            )
+    row = walk.request.row
+    if isinstance(row, NotAssessable):
+        return row
+    examined = examined_on(images)
+    walk.row = row if row is None or examined is None else complete_age(row, examined)
+    eligibility = judge_eligibility(
+        walk.row,
+        requested=walk.request.requested,
+        examined_on=examined,
+        maximum_scan_age_weeks=walk.tools.maximum_scan_age_weeks,
+    )
+    walk.flags += eligibility.flags
+    return eligibility.refusal
+
+
+def _plan_phases(walk: _Walk) -> NotAssessable | None:
+    """Which acquisition shows which phase: headers, order, texts, and the enhancement measured in the pixels."""
+    acquisitions = split_acquisitions(walk.images)
+    rules = walk.tools.phase_rules
+    hounsfield: dict[str, dict[str, float]] = {}
+    for acquisition in list_candidates(acquisitions, rules):
+
+        def produce(chosen: Acquisition = acquisition) -> Enhancement:
+            return measure_enhancement(read_volume(chosen))
+
+        try:
+            found = walk.steps.run(
+                f"enhancement-{digest_words([acquisition.label])[:12]}",
+                [version("mmf-node"), *(instance.sop_instance_uid for instance in acquisition.instances)],
+                produce,
+                TypeAdapter(Enhancement),
+            )
+        except SeriesRefused as refused:
+            walk.flags.append(str(refused))
+            continue
+        hounsfield[acquisition.label] = found.medians()
+    walk.plan = plan_phases(acquisitions, hounsfield, rules, walk.request.overrides)
+    if walk.plan.missing:
+        return _explain_missing(walk.plan)
+    frames = {acquisition.first.frame_of_reference_uid for acquisition in walk.plan.chosen.values()}
+    if len(frames) > 1:
+        return NotAssessable(
+            code=ReasonCode.FRAME_OF_REFERENCE_DIFFERS,
+            reason=f"the phases have {len(frames)} different Frames of Reference: their positions cannot be compared",
+        )
+    return None
+
+
+def _explain_missing(plan: PhasePlan) -> NotAssessable:
+    names = ", ".join(phase.value for phase in plan.missing)
+    undecided = [
+        finding.acquisition.label
+        for finding in plan.findings
+        if finding.phase is None and finding.excluded is None
+    ]
+    if undecided:
+        return NotAssessable(
+            code=ReasonCode.AMBIGUOUS_PHASE,
+            reason=f"no acquisition is recognised as {names}; not determined: {', '.join(undecided)}",
+        )
+    return NotAssessable(code=ReasonCode.MISSING_PHASE, reason=f"no acquisition shows the phase {names}")
+
+
+def _read_volumes(walk: _Walk) -> NotAssessable | None:
+    """The pixels of the three phases, as Hounsfield units on their native grids."""
+    chosen = _chosen(walk)
+    words = [chosen[phase].label for phase in ASSESSED_PHASES]
+    words += [one.sop_instance_uid for phase in ASSESSED_PHASES for one in chosen[phase].instances]
+
+    def produce() -> None:
+        for phase in ASSESSED_PHASES:
+            walk.volumes[phase] = read_volume(chosen[phase])
+            write_image(walk.volumes[phase], walk.case.volume_path(phase))
+
+    try:
+        outputs = [walk.case.volume_path(phase) for phase in ASSESSED_PHASES]
+        walk.steps.run("volumes", words, produce, TypeAdapter(None), outputs)
+    except SeriesRefused as refused:
+        return NotAssessable(code=ReasonCode.VOLUME_REFUSED, reason=str(refused))
+    for phase in ASSESSED_PHASES:
+        if phase not in walk.volumes:
+            walk.volumes[phase] = walk.case.read_volume(phase)
+    return None
+
+
+def _align_phases(walk: _Walk) -> NotAssessable | None:
+    """Arterial and delayed are laid on the portal venous phase; a poor fit is a reason to stop."""
+    fixed = walk.volumes[REFERENCE_PHASE]
+    walk.transforms[REFERENCE_PHASE] = sitk.Transform(3, sitk.sitkIdentity)
+    for phase in ASSESSED_PHASES:
+        if phase == REFERENCE_PHASE:
+            continue
+        paths = [walk.case.transform_path(phase), walk.case.transform_path(phase, inverse=True)]
+
+        def produce(moving: Volume = walk.volumes[phase], paths: list[Path] = paths) -> AlignmentQuality:
+            alignment = align(moving, fixed)
+            write_transform(alignment.transform, paths[0])
+            write_transform(alignment.inverse, paths[1])
+            return alignment.quality
+
+        try:
+            walk.registration[phase] = walk.steps.run(
+                f"align-{phase.value}",
+                [version("mmf-node"), walk.steps.digest("volumes")],
+                produce,
+                TypeAdapter(AlignmentQuality),
+                paths,
+            )
+        except RegistrationRefused as refused:
+            return NotAssessable(code=ReasonCode.POOR_REGISTRATION, reason=f"{phase.value}: {refused}")
+        walk.transforms[phase] = walk.case.read_transform(phase)
+    return None
+
+
+def _segment(walk: _Walk) -> NotAssessable | None:
+    """Liver and lesions on the portal venous grid; an implausible liver is a reason to stop."""
+    case = walk.case
+
+    def produce() -> SegmentedLiver:
+        volume = walk.volumes[REFERENCE_PHASE]
+        found = walk.tools.segmenter.segment(volume)
+        quality = check_segmentation(found, volume)
+        write_image(found.liver, case.mask_path("liver"))
+        write_image(found.lesions, case.mask_path("lesions"))
+        return SegmentedLiver(
+            provider=found.provider,
+            version=found.version,
+            liver_ml=quality.liver_volume_ml,
+            lesions=measure_lesions(found.lesions),
+        )
+
+    try:
+        walk.segmented = walk.steps.run(
+            "segment",
+            [walk.tools.segmenter.provider, walk.tools.segmenter.version, walk.steps.digest("volumes")],
+            produce,
+            TypeAdapter(SegmentedLiver),
+            [case.mask_path("liver"), case.mask_path("lesions")],
+        )
+    except SegmentationRefused as refused:
+        return NotAssessable(code=ReasonCode.IMPLAUSIBLE_LIVER, reason=str(refused))
+    liver = case.read_mask("liver")
+    walk.liver = replace(liver, array=liver.array.astype(bool))
+    walk.lesions = case.read_mask("lesions")
+    if not walk.segmented.lesions:
+        walk.flags.append(
+            "no tumour was found by the segmentation; tumour measurements and features are missing"
+        )
+    return None
+
+
+def _chosen(walk: _Walk) -> Mapping[Phase, Acquisition]:
+    if walk.plan is None:
+        raise InvalidInput("volumes were asked for before the phases")
+    return walk.plan.chosen
+
+
+def _extract_features(walk: _Walk) -> NotAssessable | None:
+    """Radiomic features of liver and tumours in every phase, into features.csv; what cannot be measured is flagged."""
+    settings = walk.tools.radiomics
+    if settings is None or walk.liver is None or walk.lesions is None or walk.segmented is None:
+        return None
+    regions = {"liver": walk.liver}
+    if walk.segmented.lesions:
+        regions["tumour"] = replace(walk.lesions, array=walk.lesions.array > 0)
+    source = MaskSource(provider=walk.segmented.provider, version=walk.segmented.version)
+
+    def produce() -> tuple[str, ...]:
+        table = extract_features(
+            walk.volumes, walk.transforms, regions, settings, sources=dict.fromkeys(regions, source)
+        )
+        write_features(table, walk.case.features_path)
+        return tuple(
+            f"radiomics of {one.region} in {one.phase or 'any phase'}: {one.reason}" for one in table.refusals
+        )
+
+    walk.flags += walk.steps.run(
+        "features",
+        [version("mmf-node"), settings.sha256, *_placed(walk)],
+        produce,
+        TypeAdapter(tuple[str, ...]),
+        [walk.case.features_path],
+    )
+    return None
+
+
+def _placed(walk: _Walk) -> list[str]:
+    """What every derived grid depends on: pixels, alignments, masks."""
+    moved = [f"align-{phase.value}" for phase in ASSESSED_PHASES if phase != REFERENCE_PHASE]
+    return [walk.steps.digest(name) for name in ("volumes", *moved, "segment")]
+
+
+def _prepare_input(walk: _Walk) -> NotAssessable | None:
+    """The model in service, and the liver box of the three phases as it wants it."""
+    tools = walk.tools
+    try:
+        model = load_model(tools.model_folder, allow_demonstration=tools.allow_demonstration)
+    except ModelRefused as refused:
+        return NotAssessable(code=ReasonCode.MODEL_NOT_ALLOWED, reason=str(refused))
+    walk.model = model
+    liver = walk.liver
+    if liver is None:
+        raise InvalidInput("the network input was asked for before the segmentation")
+
+    def produce() -> None:
+        array = network_input(walk.volumes, walk.transforms, liver, model.card.preprocessing)
+        write_array(array, walk.case.network_input_path)
+
+    try:
+        walk.steps.run(
+            "input",
+            [version("mmf-node"), repr(model.card.preprocessing), *_placed(walk)],
+            produce,
+            TypeAdapter(None),
+            [walk.case.network_input_path],
+        )
+    except RegistrationRefused as refused:
+        return NotAssessable(code=ReasonCode.POOR_REGISTRATION, reason=str(refused))
+    return None
+
+
+def _score(walk: _Walk) -> NotAssessable | None:
+    """The three networks, Ensemble-DL, and MMF where every clinical variable that it needs is known."""
+    model, row = walk.model, walk.row
+    if model is None:
+        raise InvalidInput("the scores were asked for before the model")
+    clinical = None if row is None else row.variables
+    known = None if clinical is None else encode_variables(clinical)
+    form = TypeAdapter(Scores)
+    walk.scores = walk.steps.run(
+        "score",
+        [model.sha256, walk.steps.digest("input"), json.dumps(known)],
+        lambda: model.score(walk.case.read_network_input(), clinical),
+        form,
+    )
+    write_json(form.dump_python(walk.scores, mode="json"), walk.case.folder / "scores.json")
+    if known is not None:
+        write_json(known, walk.case.folder / "clinical.json")
+    walk.flags += flag_scores(walk.scores)
+    return None
+
+
+_STAGES: tuple[Callable[[_Walk], NotAssessable | None], ...] = (
+    _judge_request,
+    _plan_phases,
+    _read_volumes,
+    _align_phases,
+    _segment,
+    _extract_features,
+    _prepare_input,
+    _score,
+)
+
+
+def _conclude(walk: _Walk, refusal: NotAssessable | None) -> Report:
+    """Returns the report; its date and time are set once and kept for every later run on the same findings."""
+    plan, scores = walk.plan, walk.scores
+    report = Report(
+        study_instance_uid=walk.request.study.study_instance_uid,
+        status=Status.ASSESSED if refusal is None else Status.NOT_ASSESSABLE,
+        concluded_at=datetime.min.replace(tzinfo=UTC),
+        reason_code=None if refusal is None else refusal.code,
+        reason="" if refusal is None else refusal.reason,
+        phases=() if plan is None else describe_phases(plan.findings),
+        structures=() if walk.segmented is None else describe_structures(walk.segmented),
+        risks=() if scores is None else tuple(describe_risk(one) for one in scores.endpoints),
+        models=() if walk.model is None else (describe_model(walk.model.card, walk.model.sha256),),
+        clinical=describe_clinical(walk.row),
+        missing=describe_missing(walk.row, scores),
+        flags=tuple(dict.fromkeys(walk.flags)),
+        registration=describe_registration(walk.registration),
+        software_version=version("mmf-node"),
+        synthetic=any(one.manufacturer == SYNTHETIC_MANUFACTURER for one in walk.images),
+    )
+    form = TypeAdapter(Report)
+    concluded_at = walk.steps.run(
+        "conclude", [form.dump_json(report).decode()], walk.tools.now, TypeAdapter(datetime)
+    )
+    seconds = tuple((done.name, done.seconds) for done in walk.steps.done)
+    return replace(report, concluded_at=concluded_at, seconds_per_step=seconds)
+
+
+def _sources(walk: _Walk) -> ReportSources:
+    """What the objects are drawn from."""
+    used = tuple(
+        UsedAcquisition(
+            phase=phase,
+            acquisition=acquisition,
+            volume=walk.volumes[phase],
+            to_reference=None if phase == REFERENCE_PHASE else walk.case.read_transform(phase, inverse=True),
+        )
+        for phase, acquisition in ({} if walk.plan is None else walk.plan.chosen).items()
+        if phase in walk.transforms
+    )
+    instances = walk.images or walk.request.study.instances
+    segmented = REFERENCE_PHASE in {one.phase for one in used}
+    return ReportSources(
+        instance=instances[0],
+        used=used,
+        liver=walk.liver if segmented else None,
+        lesions=walk.lesions if segmented else None,
+        cohort_curves=()
+        if walk.model is None or walk.scores is None
+        else draw_cohort_curves(walk.model, walk.scores),
+    )
+
+
+def _seal(walk: _Walk) -> None:
+    """Makes the case folder a whole: identity and the hash of every file."""
+    chosen = {} if walk.plan is None else walk.plan.chosen
+    findings = () if walk.plan is None else walk.plan.findings
+    seconds = {finding.acquisition.label: finding.seconds_after_injection for finding in findings}
+    patient = walk.request.study.patient
+    study = walk.request.study.study_instance_uid
+    segmented = walk.segmented
+    seal_case(
+        walk.case,
+        CaseIdentity(
+            case_id=digest_words([study])[:16],
+            patient_key=digest_words([patient.issuer_of_patient_id, patient.patient_id])[:32],
+            study=study,
+            synthetic=any(one.manufacturer == SYNTHETIC_MANUFACTURER for one in walk.images),
+            mask_provider="" if segmented is None else f"{segmented.provider} {segmented.version}".strip(),
+            phases={
+                phase: PhaseSource(
+                    series=acquisition.series_instance_uid,
+                    part=acquisition.part,
+                    seconds_after_injection=seconds.get(acquisition.label),
+                )
+                for phase, acquisition in chosen.items()
+            },
+        ),
+    )
