@@ -22,6 +22,7 @@ STEM_CHANNELS = 32
 """First convolution: 32 filters (supplement, section 4)."""
 TOP_CHANNELS = 1280
 SQUEEZE_RATIO = 0.25
+SMALLEST_READABLE = 8
 
 
 class Stage(NamedTuple):
@@ -99,8 +100,8 @@ class EfficientNet(RiskNetwork):
 
     @property
     def readable_layer(self) -> nn.Module:
-        """Stage 3, 16^3 at full size (method, section 8)."""
-        return self.stages[2]
+        """Stage 3, 16^3 at full size (method, section 8); stage 2 where stage 3 has fewer than 8 voxels a side."""
+        return self.stages[2 if self.settings.side // 8 >= SMALLEST_READABLE else 1]
 
 
 class InvertedBottleneck(nn.Module):

@@ -1,0 +1,121 @@
+"""Where a network looked: Grad-CAM of one endpoint's log-risk, on the grid of the network input."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from engines.endpoint import Endpoint
+from engines.errors import InvalidInput
+from engines.networks.heads import RiskNetwork
+
+
+class Direction(StrEnum):
+    """Which evidence a map shows: what raises the risk, what lowers it, or both."""
+
+    RAISES = "raises"
+    LOWERS = "lowers"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActivationMap:
+    """Importance of each voxel of the network input for one endpoint's log-risk.
+
+    Attributes:
+        endpoint: whose log-risk.
+        values: (side, side, side) float32, 0 to 1 (the largest is 1, or all are 0 where nothing speaks in the direction).
+        peak: the largest value before scaling, in log-risk per unit of mean activation: 0 means the map is empty, and
+            maps of different cases may only be compared after multiplying by it.
+        log_risk: of the case.
+    """
+
+    endpoint: Endpoint
+    values: npt.NDArray[np.float32]
+    peak: float
+    log_risk: float
+
+
+def explain_risk(
+    network: RiskNetwork,
+    inputs: npt.NDArray[np.floating],
+    endpoint: Endpoint,
+    *,
+    layer: nn.Module | None = None,
+    direction: Direction = Direction.RAISES,
+) -> ActivationMap:
+    """Returns the Grad-CAM of one case; the network's mode and gradients are left as they were.
+
+    The gradient of the log-risk is averaged over the voxels of each channel of the layer; the channels, weighted with
+    it, are added; what points in the direction is kept and interpolated to the input's grid.
+
+    Args:
+        network: in any mode; it is evaluated in evaluation mode.
+        inputs: (phases, side, side, side), scaled to [0, 1].
+        endpoint: whose log-risk.
+        layer: with activations (1, channels, z, y, x); the network's readable layer when None.
+        direction: which evidence to keep.
+
+    Raises:
+        InvalidInput: another input shape, or a layer without a volume.
+
+    Source: Selvaraju et al., Grad-CAM, ICCV 2017; readable layers: method, section 8.
+    """
+    device = next(network.parameters()).device
+    batch = torch.from_numpy(np.asarray(inputs, dtype=np.float32)).to(device).unsqueeze(0)
+    kept: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: tuple[torch.Tensor, ...], activations: torch.Tensor) -> None:
+        kept.append(activations)
+
+    handle = (layer or network.readable_layer).register_forward_hook(keep)
+    training = network.training
+    network.eval()
+    try:
+        with torch.enable_grad():
+            output = network(batch.requires_grad_())
+            risk = output.os_log_risk if endpoint is Endpoint.OS else output.pfs_log_risk
+            if len(kept) != 1 or kept[0].ndim != 5:
+                raise InvalidInput(
+                    "the layer of an activation map must give one volume (n, channels, z, y, x)"
+                )
+            (slope,) = torch.autograd.grad(risk.sum(), kept[0])
+    finally:
+        handle.remove()
+        network.train(training)
+    with torch.no_grad():
+        weight = slope.mean(dim=(2, 3, 4), keepdim=True)
+        evidence = (weight * kept[0]).sum(dim=1, keepdim=True)
+        evidence = _keep_direction(evidence, direction)
+        size = list(batch.shape[2:])
+        grid = functional.interpolate(evidence, size=size, mode="trilinear", align_corners=False)[0, 0]
+        peak = float(grid.max())
+        values = (grid / peak if peak > 0 else torch.zeros_like(grid)).float().cpu().numpy()
+    return ActivationMap(
+        endpoint=endpoint, values=values, peak=max(peak, 0.0), log_risk=float(risk.detach()[0])
+    )
+
+
+def measure_mass(activation: ActivationMap, region: npt.NDArray[np.bool_]) -> float:
+    """Returns the mean importance inside a region of the input's grid.
+
+    Raises:
+        InvalidInput: the region lies on another grid or is empty.
+    """
+    if region.shape != activation.values.shape:
+        raise InvalidInput(f"region has shape {region.shape}; expected {activation.values.shape}")
+    if not region.any():
+        raise InvalidInput("the region of an activation map's mass is empty")
+    return float(activation.values[region].mean(dtype=np.float64))
+
+
+def _keep_direction(evidence: torch.Tensor, direction: Direction) -> torch.Tensor:
+    if direction is Direction.RAISES:
+        return evidence.clamp(min=0)
+    if direction is Direction.LOWERS:
+        return (-evidence).clamp(min=0)
+    return evidence.abs()
