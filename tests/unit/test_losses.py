@@ -1,6 +1,8 @@
 """Cox loss by hand, by brute force and under stress; masked auxiliary losses; learned task weights."""
 
+import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +182,20 @@ def test_the_penalty_counts_matrices_only():
         layer.weight.copy_(torch.tensor([[3.0, -4.0]]))
         layer.bias.fill_(100.0)
     assert l1_penalty(layer).item() == 7.0
+
+
+@pytest.mark.parametrize("ties", list(Ties))
+def test_value_and_gradient_equal_rs_survival_package_with_ties(ties):
+    path = Path(__file__).parent.parent / "golden" / "cox_loss.csv"
+    with path.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["ties"] == ties.value]
+    column = {
+        key: torch.tensor([float(row[key]) for row in rows], dtype=torch.float64)
+        for key in rows[0]
+        if key != "ties"
+    }
+    risk = column["risk"].requires_grad_()
+    loss = cox_loss(risk, column["months"], column["event"], ties)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), column["loss"][0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(-risk.grad * column["event"].sum(), column["residual"], rtol=1e-10, atol=1e-12)
