@@ -126,9 +126,7 @@ def train_demo_model(
     """
     recipe = read_recipe(plan.recipe)
     if plan.epochs is not None:
-        schedules = {
-            name: replace(schedule, epochs=plan.epochs) for name, schedule in recipe.schedules.items()
-        }
+        schedules = {name: replace(recipe.schedules[name], epochs=plan.epochs) for name in ENSEMBLE}
         recipe = replace(recipe, schedules=schedules)
     preprocessing = Preprocessing(side=training.inputs.shape[-1])
     cohort = training.rows()

@@ -20,10 +20,10 @@ from engines.phantom.traits import PhantomTraits
 SHAPE = 1.15
 """Weibull shape of both baseline hazards (OURS): the hazard rises slowly."""
 
-OS_SCALE_MONTHS = 50.0
+OS_SCALE_MONTHS = 52.0
 """Weibull scale of OS at log hazard 0; with the follow-up below about 63 % die (validity: event rates like the paper's)."""
 
-PROGRESSION_FACTOR = 4.2
+PROGRESSION_FACTOR = 4.8
 """Hazard of progression or death over that of death at equal log hazards; about 90 % have the event."""
 
 FOLLOW_UP_MONTHS = (12.0, 48.0)
@@ -34,8 +34,8 @@ DAYS_A_MONTH = 30.4375
 """Mean length of a month; times are whole days."""
 
 LATENT_EFFECTS: Mapping[Endpoint, Mapping[str, float]] = {
-    Endpoint.OS: {"burden": 0.45, "heterogeneity": 0.40, "enhancement": -0.25, "washout": 0.25},
-    Endpoint.PFS: {"burden": 0.35, "heterogeneity": 0.35, "enhancement": -0.20, "washout": 0.20},
+    Endpoint.OS: {"burden": 0.75, "heterogeneity": 0.40, "enhancement": -0.40, "washout": 0.30},
+    Endpoint.PFS: {"burden": 0.60, "heterogeneity": 0.35, "enhancement": -0.35, "washout": 0.25},
 }
 """Log hazard per standard deviation of what the images show (OURS)."""
 
