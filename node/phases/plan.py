@@ -69,8 +69,8 @@ def plan_phases(
     passing = [a for a in acquisitions if (found := exclusions.get(a.label)) is None or found.is_phase]
     candidates = read_candidates(passing, hounsfield, fixed, rules)
     grouped = group_passes(candidates, rules)
-    posterior = infer_phases(_evidence(grouped.passes, with_pixels=True), grouped.order_from, rules)
-    blind = infer_phases(_evidence(grouped.passes, with_pixels=False), grouped.order_from, rules)
+    posterior = infer_phases(weigh_evidence(grouped.passes, with_pixels=True), grouped.order_from, rules)
+    blind = infer_phases(weigh_evidence(grouped.passes, with_pixels=False), grouped.order_from, rules)
     findings: dict[str, PhaseFinding] = {}
     for index, item in enumerate(grouped.passes):
         place = _tell_place(index, grouped.passes, grouped.order_from)
@@ -103,7 +103,7 @@ def plan_phases(
     return PhasePlan(findings=ordered, chosen=chosen, missing=missing)
 
 
-def _evidence(passes: Sequence[Pass], *, with_pixels: bool) -> list[PassEvidence]:
+def weigh_evidence(passes: Sequence[Pass], *, with_pixels: bool) -> list[PassEvidence]:
     """What the passes say, with or without their pixels."""
     return [
         PassEvidence(
@@ -167,6 +167,9 @@ def _judge(
         rivals = sorted(((float(p), s) for s, p in zip(STATES, row, strict=True)), reverse=True)[:2]
         told = ", ".join(f"{state} {share:.2f}" for share, state in rivals)
         reasons.append(f"not determined: {told}; {rules.decision.named:.2f} is needed")
+    elif item.pixels[STATES.index(best.value)] < rules.decision.contradicted:
+        phase = None
+        reasons.append(f"not determined: text or times say {best}, pixels contradict")
     elif best == Phase.DELAYED and blind[STATES.index(best.value)] < rules.decision.without_pixels_delayed:
         phase = None
         reasons.append("not determined: only pixels speak for DELAYED, and they never decide it alone")

@@ -46,6 +46,7 @@ class Decision(_Rules):
     named: Probability
     used: Probability
     without_pixels_delayed: Probability
+    contradicted: Probability
     other: ByOrder
 
 
