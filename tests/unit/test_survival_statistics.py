@@ -187,6 +187,13 @@ def test_cox_refuses_what_it_cannot_fit(spoil, error, words):
         fit_cox(*spoil(x, outcome))
 
 
+def test_score_rounded_beside_the_variables_it_was_made_of_counts_as_dependent():
+    x, outcome = simulate(90, 22)
+    score = (0.3 * x[:, 0] + 0.5 * x[:, 1]).round(4)
+    with pytest.raises(InvalidInput, match="linear combination of the other variables, or nearly"):
+        fit_cox(np.column_stack([score, x]), outcome)
+
+
 def test_dependent_variables_fit_with_a_ridge():
     x, outcome = simulate(80, 6)
     both = np.column_stack([x[:, 0], x[:, 0]])

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from engines.errors import MmfError
 from engines.survival.bootstrap import DEFAULT_REPEATS
 from train.evaluate.folder import encode_json, write_report
 from train.evaluate.json_form import encode_records
@@ -36,13 +35,9 @@ def evaluate(
     Cut-offs come from discovery (= training + validation), or from the first cohort named when there is none.
     """
     settings = Settings(repeats=repeats, seed=seed, cutoff=cutoff)
-    try:
-        evaluation = evaluate_scores(read_score_table(table), settings)
-        records = encode_records(evaluation.records, evaluation.risks)
-        files = write_report(evaluation.document, records, out)
-    except MmfError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    evaluation = evaluate_scores(read_score_table(table), settings)
+    records = encode_records(evaluation.records, evaluation.risks)
+    files = write_report(evaluation.document, records, out)
     if as_json:
         sys.stdout.write(encode_json(records))
     typer.echo(f"{len(files)} files written; open {out / 'report.html'}", err=True)

@@ -76,7 +76,12 @@ def _encode_groups(groups: RiskGroups | None) -> dict[str, Json]:
         "median_intervals": {name: _encode_bounds(median) for name, median in groups.medians.items()},
         "hazard_ratio": None
         if ratio is None
-        else {"value": ratio.hazard_ratio, "low": ratio.low, "high": ratio.high, "p": ratio.p_value},
+        else {
+            "value": _finite(ratio.hazard_ratio),
+            "low": _finite(ratio.low),
+            "high": _finite(ratio.high),
+            "p": ratio.p_value,
+        },
     }
 
 
@@ -102,7 +107,7 @@ def _encode_difference(value: PairedDifference | None) -> Json:
         "low": value.low,
         "high": value.high,
         "p": value.p_value,
-        "normal_p": None if math.isnan(value.normal_p) else value.normal_p,
+        "normal_p": _finite(value.normal_p),
     }
 
 
@@ -125,3 +130,7 @@ def _encode_horizon(horizon: HorizonRisk) -> Json:
         ],
         "reason": "",
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,180 @@
+"""``mmf-train evaluate --table``: the whole report of a small synthetic table, and of the real HCC-TACE-Seg table."""
+
+import csv
+import json
+import re
+import sys
+import zipfile
+from html import unescape
+
+import numpy as np
+import pypdfium2
+import pytest
+
+from engines.survival.cox import fit_cox, log_hazard
+from engines.survival.outcome import Outcome
+from train.cli import main
+
+WEEKS_A_MONTH = 365.25 / 12 / 7
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Exit status, standard output and standard error of ``mmf-train evaluate``."""
+    monkeypatch.setattr(sys, "argv", ["mmf-train", "evaluate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    captured = capsys.readouterr()
+    return stopped.value.code or 0, captured.out, captured.err
+
+
+def write_csv(path, columns):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def synthetic_columns(n=150, seed=3):
+    random = np.random.default_rng(seed)
+    risk = random.normal(size=n)
+    death = random.exponential(18 * np.exp(-0.9 * risk))
+    progression = np.minimum(death, random.exponential(9 * np.exp(-0.7 * risk)))
+    leaving = random.uniform(20, 48, n)
+    return {
+        "patient_id": [f"S{k}" for k in range(n)],
+        "cohort": ["training"] * 75 + ["testing"] * 75,
+        "os_months": np.minimum(death, leaving).round(2),
+        "os_event": (death <= leaving).astype(int),
+        "pfs_months": np.minimum(progression, leaving).round(2),
+        "pfs_event": (progression <= leaving).astype(int),
+        "Benchmark": (risk + 1.5 * random.normal(size=n)).round(3),
+        "MMF": (risk + random.normal(size=n)).round(3),
+        "pvtt": random.integers(0, 2, n),
+    }
+
+
+def test_report_of_a_synthetic_table(tmp_path, monkeypatch, capsys):
+    table, out = write_csv(tmp_path / "scores.csv", synthetic_columns()), tmp_path / "report"
+    code, printed, _ = run(monkeypatch, capsys, "--table", table, "--out", out, "--json", "--repeats", "100")
+    assert code == 0
+    records = json.loads(printed)
+    assert len(records) == 2 * 2 * 2
+    assert printed == (out / "records.json").read_text()
+    page = (out / "report.html").read_text()
+    assert "http" not in re.sub(r"charset|data:image", "", page)
+    assert page.count("<img") == len(list((out / "figures").iterdir()))
+    tables = {path.stem for path in (out / "tables").iterdir()}
+    assert tables == set(re.findall(r'<table id="([^"]+)"', page))
+    assert {"supplementary_table_1_auc_pfs", "supplementary_table_6_cox_os", "tripod_ai"} <= tables
+    with (out / "tables" / "supplementary_table_1_auc_pfs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"] for row in rows} == {"heading", "value", "published"}
+    with pypdfium2.PdfDocument(out / "report.pdf") as pdf:
+        text = "".join(page.get_textpage().get_text_range() for page in pdf)
+    assert "another cohort" in text
+    assert "Research use only" in text
+    assert "Supplementary Table 7 layout" in text
+
+
+def test_bad_table_is_one_clear_error_and_no_report(tmp_path, monkeypatch, capsys):
+    columns = synthetic_columns()
+    del columns["os_event"]
+    table = write_csv(tmp_path / "scores.csv", columns)
+    code, printed, error = run(monkeypatch, capsys, "--table", table, "--out", tmp_path / "r", "--json")
+    assert code == 2
+    assert printed == ""
+    assert "missing column os_event" in error
+    assert not (tmp_path / "r").exists()
+
+
+def test_one_cohort_without_clinical_variables(tmp_path, monkeypatch, capsys):
+    columns = synthetic_columns()
+    columns["cohort"] = ["Ghent"] * 150
+    del columns["pvtt"]
+    table = write_csv(tmp_path / "scores.csv", columns)
+    code, _, _ = run(monkeypatch, capsys, "--table", table, "--out", tmp_path / "r", "--repeats", "100")
+    assert code == 0
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "The table names no discovery cohort, so the first cohort named serves." in page
+    assert "The table holds no clinical variable or group." in page
+
+
+def read_sheet(path):
+    """Rows of the first sheet of an .xlsx, as dicts of text by column title."""
+    with zipfile.ZipFile(path) as archive:
+        words = archive.read("xl/sharedStrings.xml").decode()
+        sheet = archive.read("xl/worksheets/sheet1.xml").decode()
+    strings = [
+        unescape("".join(re.findall(r"<t[^>]*>([^<]*)</t>", item)))
+        for item in re.findall(r"<si>(.*?)</si>", words, re.DOTALL)
+    ]
+    rows = []
+    for line in re.findall(r"<row [^>]*>(.*?)</row>", sheet, re.DOTALL):
+        cells = re.findall(r'<c r="([A-Z]+)\d+"([^>/]*)><v>([^<]*)</v>', line)
+        rows.append(
+            {column: strings[int(value)] if 't="s"' in kind else value for column, kind, value in cells}
+        )
+    titles = rows[0]
+    return [{title: row.get(column, "") for column, title in titles.items()} for row in rows[1:]]
+
+
+def hcc_tace_columns(rows):
+    """The real table in the columns of the evaluation: OS, and TTP in place of PFS, from weeks to months."""
+    found = {"1": "present", "0": "absent"}
+    columns = {
+        "patient_id": [row["TCIA_ID"] for row in rows],
+        "cohort": ["training" if k % 2 else "testing" for k in range(len(rows))],
+        "os_months": [float(row["OS"]) / WEEKS_A_MONTH for row in rows],
+        "os_event": [row["Death_1_StillAliveorLostToFU_0"] for row in rows],
+        "ttp_months": [float(row["TTP"]) / WEEKS_A_MONTH for row in rows],
+        "ttp_event": [row["Censored_0_progressed_1"] for row in rows],
+        "mRECIST": [{"1": "0", "2": "0", "3": "1", "4": "1", "": ""}[row["1_mRECIST"]] for row in rows],
+        "age": [row["age"] for row in rows],
+        "sex": [{"1": "male", "2": "female"}[row["Sex"]] for row in rows],
+        "hbv": ["present" if "HBV" in row["hepatitis"] else "absent" for row in rows],
+        "bclc": [row["BCLC"].removeprefix("Stage-") for row in rows],
+        "child_pugh": [row["CPS"] for row in rows],
+        "cirrhosis": [found[row["Evidence_of_cirh"]] for row in rows],
+        "afp_ng_ml": [row["AFP"] for row in rows],
+        "pvtt": [found[row["Portal Vein Thrombosis"]] for row in rows],
+        "lymph_node_metastasis": [found[row["Lymphnodes"]] for row in rows],
+        "max_tumour_diameter_cm": [row["Tr_Size"] for row in rows],
+    }
+    columns["Benchmark"] = fit_benchmark(columns)
+    return columns
+
+
+def fit_benchmark(columns):
+    """A clinical Cox score with a light ridge, fitted on the training half alone."""
+    x = np.column_stack(
+        [
+            np.array(columns["age"], dtype=float) > 50,
+            np.array(columns["child_pugh"]) != "A",
+            np.array(columns["afp_ng_ml"], dtype=float) > 400,
+            np.array(columns["pvtt"]) == "present",
+            np.array(columns["lymph_node_metastasis"]) == "present",
+            np.array(columns["bclc"]) == "C",
+        ]
+    ).astype(float)
+    train = np.array(columns["cohort"]) == "training"
+    outcome = Outcome(np.array(columns["os_months"])[train], np.array(columns["os_event"], dtype=int)[train])
+    return log_hazard(fit_cox(x[train], outcome, ridge=1.0), x).round(4)
+
+
+def test_report_of_the_real_hcc_tace_seg_table(tmp_path, monkeypatch, capsys, test_data):
+    rows = read_sheet(test_data / "headers-hcc-tace-seg" / "HCC-TACE-Seg_clinical_data-V2.xlsx")
+    assert len(rows) == 105
+    columns = hcc_tace_columns(rows)
+    assert sum(int(event) for event in columns["os_event"]) == 93
+    table, out = write_csv(tmp_path / "hcc_tace_seg.csv", columns), tmp_path / "report"
+    code, printed, _ = run(monkeypatch, capsys, "--table", table, "--out", out, "--json", "--repeats", "100")
+    assert code == 0
+    records = {(r["cohort"], r["endpoint"], r["model"]): r for r in json.loads(printed)}
+    assert {key[1] for key in records} == {"OS", "TTP"}
+    assert records["training", "OS", "mRECIST"]["n"] + records["testing", "OS", "mRECIST"]["n"] == 96
+    assert 0.5 < records["testing", "OS", "Benchmark"]["c_index"] < 0.75
+    page = (out / "report.html").read_text()
+    assert "BCLC stage: categories outside the method&#x27;s population" in page
+    assert "BCLC stage (C vs A)" in page
+    assert "PFS" not in (out / "tables" / "cohorts.csv").read_text()
