@@ -1,22 +1,34 @@
 """For tests: fakes of the ports (never of the engines), and synthetic objects that are labelled so."""
 
+import logging
 import struct
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path, PurePosixPath
 
+import structlog
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from node.arrival import Arrival, Identity
+from node.completeness import CompletenessRules, Traffic
+from node.dicom.reception.accept import Acceptance, read_stored
+from node.dicom.reception.access import ListenerSettings
+from node.dicom.reception.listener import Listener
 from node.dicom.send import PeerAddress, SendSettings, StorageDestination
 from node.errors import DeliveryPostponed
 from node.job import Job
 from node.ports import Answer, Assess, Conclusion, Delivery, Destination
+from node.processes import ServicePlan, SystemClock, serve
+from node.storage.inbox import FolderInbox, Kept, Sender, Spool
+from node.worker import WorkRules
 
 
 @dataclass(slots=True)
@@ -177,3 +189,73 @@ def build_storage_destination(peer: PeerAddress) -> Destination:
 
 def prepare_nothing() -> None:
     """Prepares a child process of a test: nothing to do."""
+
+
+def run_receiver(folder: Path, port: int, connection: Connection, *, acknowledge_early: bool = False) -> None:
+    """Receives into ``folder`` until it is killed; says so on ``connection`` once peers can call.
+
+    Args:
+        folder: of the inbox and its index.
+        port: to listen on.
+        connection: gets one message.
+        acknowledge_early: plants a mistake for the crash test to find: success is answered before the object has its
+            final name.
+    """
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    kind = _HastyInbox if acknowledge_early else FolderInbox
+    inbox = kind(folder / "inbox", folder / "node.sqlite", read_stored=read_stored)
+    inbox.rebuild()
+    listener = Listener(ListenerSettings(port=port), Acceptance(inbox, Traffic(), SystemClock()))
+    listener.start()
+    connection.send("ready")
+    while True:
+        inbox.record()
+        threading.Event().wait(0.02)
+
+
+class _HastyInbox(FolderInbox):
+    """An inbox with a mistake: it keeps objects a moment after it said so."""
+
+    def keep(
+        self, spool: Spool, identity: Identity, transfer_syntax_uid: str, sender: Sender, now: datetime
+    ) -> Kept:
+        """Promises first and keeps 20 ms later."""
+        threading.Timer(0.02, super().keep, args=(spool, identity, transfer_syntax_uid, sender, now)).start()
+        arrival = Arrival(
+            identity=identity,
+            transfer_syntax_uid=transfer_syntax_uid,
+            content_sha256=spool.content_sha256,
+            path=PurePosixPath("not yet"),
+            size_bytes=spool.size_bytes,
+            received_at=now,
+        )
+        return Kept(arrival=arrival, duplicate=False)
+
+
+def run_node(data: Path, port: int, archive: PeerAddress, connection: Connection) -> None:
+    """Runs the whole node with a fake assessment until it is killed; says so on ``connection`` once it is ready."""
+    logging.disable(logging.CRITICAL)
+    plan = ServicePlan(
+        data=data / "node",
+        listener=ListenerSettings(port=port),
+        completeness=CompletenessRules(
+            release_seconds=0.2, quiet_seconds=0.5, settle_seconds=0.5, required_passes=1
+        ),
+        work=WorkRules(
+            first_retry_seconds=0.1, assessment_tries=1000, delivery_tries=1000, idle_seconds=0.05
+        ),
+        workers=1,
+        minimum_free_bytes=0,
+        keep_days=0,
+        build_assess=partial(build_fake_assess, data / "results", 0.05),
+        build_destination=partial(build_storage_destination, archive),
+        prepare_process=prepare_quiet,
+    )
+    prepare_quiet()
+    serve(plan, connection.send)
+
+
+def prepare_quiet() -> None:
+    """Prepares a process of a test: no log below critical."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
