@@ -4,10 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from engines.errors import FeatureRefused
 from engines.volume import Grid, Volume
+
+TIE_TOLERANCE = 1e-6
+"""Voxels by which a point may miss the middle between two voxels and still count as the middle (OURS)."""
+
+ALIGNED = 1e-12
+"""A part of an axis along another axis below this is rounding."""
 
 
 def place_grid(
@@ -52,10 +57,39 @@ def place_grid(
 
 
 def sample_mask(mask: Volume, grid: Grid) -> Volume:
-    """Returns the mask on the grid, nearest neighbour, bool where it was bool; nothing is marked beyond it."""
-    image = sitk.Resample(mask.to_image(), grid.image(), sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    labels = sitk.GetArrayFromImage(image)
-    return Volume(array=labels != 0 if mask.array.dtype == np.bool_ else labels, grid=grid)
+    """Returns the mask on the grid, nearest neighbour, bool where it was bool; nothing is marked beyond it.
+
+    A point halfway between two voxels takes the one of the higher index, as ITK does, but within a tolerance: the
+    rounding of an origin, which a crop changes, must not decide.
+
+    Args:
+        mask: integer labels or bool.
+        grid: any grid.
+
+    Source: ITK, NearestNeighborInterpolateImageFunction (half integers are rounded up).
+    """
+    to_index = np.linalg.inv(mask.grid.affine()) @ grid.affine()
+    picked = np.zeros(grid.shape, dtype=mask.array.dtype)
+    matrix = np.where(np.abs(to_index[:3, :3]) < ALIGNED, 0.0, to_index[:3, :3])
+    if np.count_nonzero(matrix) == 3 and np.count_nonzero(np.diagonal(matrix)) == 3:
+        places = [
+            _round_up(np.arange(grid.shape[axis]) * matrix[axis, axis] + to_index[axis, 3])
+            for axis in range(3)
+        ]
+        held = [(place >= 0) & (place < size) for place, size in zip(places, mask.array.shape, strict=True)]
+        picked[np.ix_(*held)] = mask.array[
+            np.ix_(*(place[keep] for place, keep in zip(places, held, strict=True)))
+        ]
+        return Volume(array=picked, grid=grid)
+    points = np.indices(grid.shape).reshape(3, -1)
+    nearest = _round_up(to_index[:3, :3] @ points + to_index[:3, 3:])
+    inside = ((nearest >= 0) & (nearest < np.asarray(mask.array.shape)[:, None])).all(axis=0)
+    picked.reshape(-1)[inside] = mask.array[tuple(nearest[:, inside])]
+    return Volume(array=picked, grid=grid)
+
+
+def _round_up(position: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    return np.floor(position + 0.5 + TIE_TOLERANCE).astype(np.intp)
 
 
 def _find_marked_corners(mask: Volume) -> npt.NDArray[np.float64]:

@@ -144,7 +144,7 @@ def _check_schema(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
     try:
         extractor = RadiomicsFeatureExtractor(dict(content)) if content else RadiomicsFeatureExtractor()
-    except RuntimeError as error:  # pykwalify's own errors are runtime errors
+    except (RuntimeError, ValueError, TypeError) as error:  # pykwalify's own errors are runtime errors
         raise InvalidInput(f"radiomics settings do not fit pyradiomics' format: {error}") from error
     features = dict(extractor.enabledFeatures)
     if not content.get("featureClass"):

@@ -1,6 +1,7 @@
 """``mmf-node radiomics``: the features of one region under pyradiomics' names, and how far they can be trusted."""
 
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engines.errors import InvalidInput
+from node.log import configure_log
 
 if TYPE_CHECKING:
     from engines.radiomics.features import FeatureTable, MaskSource
@@ -90,6 +92,7 @@ def radiomics(
     from engines.radiomics.settings import read_settings
     from engines.radiomics.stability import judge_stability
 
+    configure_log("plain", logging.WARNING)
     chosen = read_settings(find_conf("radiomics.yaml", settings))
     read = _read_input(image, mask, chosen.label if label is None else label)
     source = MaskSource(

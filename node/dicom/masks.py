@@ -1,173 +1,215 @@
-"""Reads one segment of a DICOM Segmentation as a mask on the grid of the image it was drawn on."""
+"""Reads segmentations made by others (DICOM SEG) onto the grid of a volume."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import SimpleITK as sitk
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.pixels import iter_pixels
 
-from engines.errors import GeometryMismatch, InvalidInput
-from engines.volume import POSITION_TOLERANCE_MM, Grid, Volume
+from engines.volume import Grid, Volume, resample
 from node.dicom.headers import READ_FAULTS
+from node.errors import InstanceRefused
+from node.stacking import MAX_ROWS_OR_COLUMNS, MAX_VOXELS, ORIENTATION_TOLERANCE
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-"""Source: PS3.4 B.5."""
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Source: PS3.4 B.5 (2024e)."""
+"""Source: PS3.4 B.5."""
+FRACTION_INSIDE = 0.5
+"""A voxel of a FRACTIONAL segmentation belongs to the segment from half of the maximum fractional value on (OURS)."""
+OFF_PLANE_FRACTION = 0.1
+"""Frames may lie off their regular planes by this part of the plane distance (OURS)."""
 
-OCCUPIED_FRACTION = 0.5
-"""Share of the maximum fractional value from which a voxel of a FRACTIONAL segmentation counts as inside (OURS)."""
 
-INDEX_TOLERANCE = 0.01
-"""Voxels by which a frame may lie beside the image's grid: writers round positions to a few decimals (OURS)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A coded entry (PS3.3 8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SegmentMask:
-    """One segment.
+    """One segment on the grid asked for.
 
     Attributes:
-        mask: bool, on the grid of the image.
-        provider: the algorithm's name, or the manufacturer's; "" when neither is given.
-        version: the software's version; "" when not given.
+        number: Segment Number.
+        label: Segment Label as its maker wrote it.
+        category: Segmented Property Category, None when absent.
+        property_type: Segmented Property Type, e.g. (10200004, SCT, Liver); None when absent.
+        algorithm_type: MANUAL, SEMIAUTOMATIC or AUTOMATIC; "" when absent.
+        tracking_uid: "" when absent.
+        mask: bool on the grid.
     """
 
+    number: int
+    label: str
+    category: Code | None
+    property_type: Code | None
+    algorithm_type: str
+    tracking_uid: str
     mask: Volume
-    provider: str
-    version: str
 
 
-def is_dicom(path: Path) -> bool:
-    """Returns whether a file begins as a DICOM file does (PS3.10 section 7.1)."""
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
-def read_segment(path: Path, number: int, grid: Grid) -> SegmentMask:
-    """Returns one segment of a Segmentation or Label Map Segmentation object.
+def read_segmentation(path: Path, grid: Grid, frame_of_reference_uid: str = "") -> tuple[SegmentMask, ...]:
+    """Returns every segment of a SEG object on a grid, by nearest neighbour, in the order of the Segment Sequence.
 
     Args:
-        path: the DICOM file.
-        number: Segment Number (0062,0004), from 1.
-        grid: of the image; frames are put where they lie, slices without a frame are empty.
+        path: an encoded SEG: BINARY, FRACTIONAL or LABELMAP.
+        grid: of the volume that the masks shall lie on; it need not be that of the segmentation.
+        frame_of_reference_uid: of the volume; another one in the object is refused, "" is not compared.
 
     Raises:
-        GeometryMismatch: a frame does not lie on the image's grid.
-        InvalidInput: the file is no segmentation, holds no such segment, or cannot be decoded.
+        InstanceRefused: no SEG, of another Frame of Reference, too large, or its frames are no regular planes.
 
-    Source: PS3.3 C.8.20.2 (Segmentation Image Module), C.8.20.3 (functional group macros).
+    Source: PS3.3 A.51, C.8.20.2 (Segmentation Image Module).
     """
     try:
         dataset = dcmread(path)
-        sop_class = str(dataset.SOPClassUID)
-        if sop_class not in (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE):
-            raise InvalidInput(f"{path.name} is of SOP class {dataset.SOPClassUID.name}, not a segmentation")
-        segment = _find_segment(dataset, number, path)
-        mask = _place_frames(dataset, number, grid)
+        _check_object(dataset, path, frame_of_reference_uid)
+        planes = _read_planes(dataset)
+        own = _own_grid(dataset, planes)
+        arrays = _read_arrays(dataset, planes, own)
+        return tuple(
+            _describe(item, arrays[int(item.SegmentNumber)], own, grid) for item in _segments(dataset)
+        )
     except READ_FAULTS as fault:
-        raise InvalidInput(
+        raise InstanceRefused(
             f"{path.name} cannot be read as a segmentation: {type(fault).__name__}: {fault}"
         ) from fault
-    provider = str(segment.get("SegmentAlgorithmName") or dataset.get("Manufacturer") or "")
-    version = dataset.get("SoftwareVersions") or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plane:
+    """Where one frame lies and which segment it is; segment 0 = a label map."""
+
+    position_mm: tuple[float, float, float]
+    orientation: tuple[float, ...]
+    segment: int
+
+
+def _check_object(dataset: Dataset, path: Path, frame_of_reference_uid: str) -> None:
+    """Refuses another object, another patient space and a size beyond the limits."""
+    if dataset.SOPClassUID not in (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE):
+        raise InstanceRefused(f"{path.name} is of SOP class {dataset.SOPClassUID}, not a segmentation")
+    own = str(dataset.get("FrameOfReferenceUID", ""))
+    if frame_of_reference_uid and own and own != frame_of_reference_uid:
+        raise InstanceRefused(
+            f"{path.name} lies in Frame of Reference {own}, the volume in {frame_of_reference_uid}"
+        )
+    rows, columns, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.NumberOfFrames)
+    if max(rows, columns) > MAX_ROWS_OR_COLUMNS or rows * columns * frames > MAX_VOXELS:
+        raise InstanceRefused(
+            f"{path.name} claims {frames} frames of {rows} x {columns}; the limit is {MAX_VOXELS} voxels"
+        )
+    if len(dataset.PerFrameFunctionalGroupsSequence) != frames:
+        raise InstanceRefused(
+            f"{path.name} claims {frames} frames and describes {len(dataset.PerFrameFunctionalGroupsSequence)}"
+        )
+
+
+def _segments(dataset: Dataset) -> Iterator[Dataset]:
+    """The described segments; a label map may describe its background as segment 0."""
+    for item in dataset.SegmentSequence:
+        if int(item.SegmentNumber) > 0:
+            yield item
+
+
+def _read_planes(dataset: Dataset) -> list[_Plane]:
+    """Position, orientation and segment of every frame."""
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    planes = []
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        oriented = group if "PlaneOrientationSequence" in group else shared
+        placed = group if "PlanePositionSequence" in group else shared
+        named = group if "SegmentIdentificationSequence" in group else shared
+        segment = 0
+        if "SegmentIdentificationSequence" in named:
+            segment = int(named.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        x, y, z = (float(part) for part in placed.PlanePositionSequence[0].ImagePositionPatient)
+        orientation = tuple(float(p) for p in oriented.PlaneOrientationSequence[0].ImageOrientationPatient)
+        planes.append(_Plane(position_mm=(x, y, z), orientation=orientation, segment=segment))
+    return planes
+
+
+def _own_grid(dataset: Dataset, planes: list[_Plane]) -> Grid:
+    """The smallest regular grid that holds every frame."""
+    cosines = np.array([plane.orientation for plane in planes])
+    if float(np.ptp(cosines, axis=0).max()) > ORIENTATION_TOLERANCE:
+        raise InstanceRefused("frames of the segmentation differ in orientation")
+    row, column = cosines[0, :3], cosines[0, 3:]
+    normal = np.cross(row, column)
+    groups = [*dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence[0]]
+    measures = next(group.PixelMeasuresSequence[0] for group in groups if "PixelMeasuresSequence" in group)
+    along = np.unique(np.round([np.dot(plane.position_mm, normal) for plane in planes], 3))
+    thickness = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)
+    step = float(np.diff(along).min()) if len(along) > 1 else thickness
+    places = (along - along[0]) / step
+    if np.abs(places - np.rint(places)).max() > OFF_PLANE_FRACTION:
+        raise InstanceRefused(
+            f"frames of the segmentation are no regular planes: distances {np.unique(np.diff(along))} mm"
+        )
+    lowest = min(planes, key=lambda plane: float(np.dot(plane.position_mm, normal)))
+    count = round(float(places[-1])) + 1
+    if count * int(dataset.Rows) * int(dataset.Columns) > MAX_VOXELS:
+        raise InstanceRefused(f"the segmentation spans {count} planes; the limit is {MAX_VOXELS} voxels")
+    spacing = [float(part) for part in measures.PixelSpacing]
+    z, y, x = (tuple(float(part) for part in axis) for axis in (normal, column, row))
+    return Grid(
+        shape=(count, int(dataset.Rows), int(dataset.Columns)),
+        spacing_mm=(step, spacing[0], spacing[1]),
+        origin_mm=lowest.position_mm,
+        axes=((z[0], z[1], z[2]), (y[0], y[1], y[2]), (x[0], x[1], x[2])),
+    )
+
+
+def _read_arrays(dataset: Dataset, planes: list[_Plane], own: Grid) -> dict[int, npt.NDArray[np.bool_]]:
+    """Decodes the frames into one mask per segment."""
+    numbers = [int(item.SegmentNumber) for item in _segments(dataset)]
+    arrays = {number: np.zeros(own.shape, dtype=np.bool_) for number in numbers}
+    fractional = str(dataset.get("SegmentationType", "BINARY")) == "FRACTIONAL"
+    least = FRACTION_INSIDE * int(dataset.get("MaximumFractionalValue", 255)) if fractional else 1
+    normal, origin = np.array(own.axes[0]), np.array(own.origin_mm)
+    for plane, frame in zip(planes, iter_pixels(dataset, raw=True), strict=True):
+        place = round(float((np.array(plane.position_mm) - origin) @ normal) / own.spacing_mm[0])
+        if plane.segment:
+            arrays[plane.segment][place] |= frame >= least
+            continue
+        for number in numbers:
+            arrays[number][place] |= frame == number
+    return arrays
+
+
+def _describe(item: Dataset, array: npt.NDArray[np.bool_], own: Grid, grid: Grid) -> SegmentMask:
+    """Makes the record of one segment, its mask brought to the grid."""
+    made = Volume(array=array, grid=own)
+    if not own.matches(grid):
+        moved = resample(made, grid, interpolator=sitk.sitkNearestNeighbor, outside=0)
+        made = Volume(array=moved.array.astype(np.bool_), grid=grid)
     return SegmentMask(
-        mask=Volume(array=mask, grid=grid),
-        provider=provider,
-        version=version if isinstance(version, str) else "\\".join(str(part) for part in version),
+        number=int(item.SegmentNumber),
+        label=str(item.get("SegmentLabel", "")),
+        category=_code(item, "SegmentedPropertyCategoryCodeSequence"),
+        property_type=_code(item, "SegmentedPropertyTypeCodeSequence"),
+        algorithm_type=str(item.get("SegmentAlgorithmType", "")),
+        tracking_uid=str(item.get("TrackingUID", "")),
+        mask=made,
     )
 
 
-def _find_segment(dataset: Dataset, number: int, path: Path) -> Dataset:
-    known = {int(segment.SegmentNumber): segment for segment in dataset.SegmentSequence}
-    if number not in known:
-        raise InvalidInput(f"{path.name} holds the segments {sorted(known)}, not {number}")
-    return known[number]
-
-
-def _place_frames(dataset: Dataset, number: int, grid: Grid) -> npt.NDArray[np.bool_]:
-    per_frame = dataset.PerFrameFunctionalGroupsSequence
-    frames = int(dataset.NumberOfFrames)
-    if frames != len(per_frame):
-        raise InvalidInput(f"the segmentation claims {frames} frames and describes {len(per_frame)}")
-    most = grid.shape[0] * len(dataset.SegmentSequence)
-    if frames > most:
-        raise GeometryMismatch(
-            f"the segmentation has {frames} frames, its segments in the image at most {most}"
-        )
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    if rows > grid.shape[1] or columns > grid.shape[2]:
-        raise GeometryMismatch(
-            f"the segmentation has {rows} x {columns} pixels, the image {grid.shape[1]} x {grid.shape[2]}"
-        )
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    label_map = str(dataset.SOPClassUID) == LABEL_MAP_SEGMENTATION_STORAGE
-    wanted = [
-        index for index, groups in enumerate(per_frame) if label_map or _segment_of(groups, shared) == number
-    ]
-    mask = np.zeros(grid.shape, dtype=np.bool_)
-    if not wanted:
-        return mask
-    pixels = dataset.pixel_array.reshape(frames, rows, columns)
-    lowest = _lowest_value(dataset)
-    for index in wanted:
-        z, y, x = _find_place(per_frame[index], shared, grid)
-        if not (
-            0 <= z < grid.shape[0] and 0 <= y <= grid.shape[1] - rows and 0 <= x <= grid.shape[2] - columns
-        ):
-            raise GeometryMismatch(f"frame {index + 1} of the segmentation lies outside the image")
-        inside = pixels[index] == number if label_map else pixels[index] >= lowest
-        mask[z, y : y + rows, x : x + columns] |= inside
-    return mask
-
-
-def _lowest_value(dataset: Dataset) -> float:
-    """Returns the smallest pixel value that is inside."""
-    if str(dataset.get("SegmentationType", "BINARY")) == "FRACTIONAL":
-        return OCCUPIED_FRACTION * int(dataset.MaximumFractionalValue)
-    return 1.0
-
-
-def _segment_of(groups: Dataset, shared: Dataset) -> int:
-    return int(_group(groups, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
-
-
-def _find_place(groups: Dataset, shared: Dataset, grid: Grid) -> tuple[int, int, int]:
-    """Returns the index (z, y, x) in the image of a frame's first pixel.
-
-    Raises:
-        GeometryMismatch: the frame's axes or spacing are not the image's, or it lies between its voxels.
-    """
-    orientation = np.asarray(
-        [float(value) for value in _group(groups, shared, "PlaneOrientationSequence").ImageOrientationPatient]
+def _code(item: Dataset, keyword: str) -> Code | None:
+    """The first code of a sequence, None when there is none."""
+    if not item.get(keyword):
+        return None
+    entry = item[keyword].value[0]
+    return Code(
+        value=str(entry.get("CodeValue", "")),
+        scheme=str(entry.get("CodingSchemeDesignator", "")),
+        meaning=str(entry.get("CodeMeaning", "")),
     )
-    spacing = [float(value) for value in _group(groups, shared, "PixelMeasuresSequence").PixelSpacing]
-    position = [
-        float(value) for value in _group(groups, shared, "PlanePositionSequence").ImagePositionPatient
-    ]
-    axes = np.concatenate([grid.axes[2], grid.axes[1]])
-    if np.abs(orientation - axes).max() > INDEX_TOLERANCE / max(grid.shape):
-        raise GeometryMismatch(
-            f"the segmentation's rows run along {orientation.tolist()}, the image's {axes.tolist()}"
-        )
-    apart = np.abs(np.asarray(spacing) - np.asarray(grid.spacing_mm[1:])) * np.asarray(grid.shape[1:])
-    if apart.max() > POSITION_TOLERANCE_MM:
-        raise GeometryMismatch(
-            f"the segmentation's pixels are {spacing} mm apart, the image's {grid.spacing_mm[1:]}"
-        )
-    index = np.linalg.inv(grid.affine()) @ np.array([*position, 1.0])
-    nearest = np.rint(index[:3])
-    if np.abs(index[:3] - nearest).max() > INDEX_TOLERANCE:
-        raise GeometryMismatch(
-            f"a frame of the segmentation lies between the image's voxels, at {index[:3].tolist()}"
-        )
-    z, y, x = (int(value) for value in nearest)
-    return z, y, x
-
-
-def _group(groups: Dataset, shared: Dataset, name: str) -> Dataset:
-    """Returns a functional group of one frame, its own or the shared one (PS3.3 C.7.6.16)."""
-    sequence = groups.get(name) or shared[name].value
-    item: Dataset = sequence[0]
-    return item
