@@ -148,8 +148,7 @@ def _own_grid(dataset: Dataset, planes: list[_Plane]) -> Grid:
     groups = [*dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence[0]]
     measures = next(group.PixelMeasuresSequence[0] for group in groups if "PixelMeasuresSequence" in group)
     along = np.unique(np.round([np.dot(plane.position_mm, normal) for plane in planes], 3))
-    thickness = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)
-    step = float(np.diff(along).min()) if len(along) > 1 else thickness
+    step = _plane_distance(np.diff(along), measures)
     places = (along - along[0]) / step
     if np.abs(places - np.rint(places)).max() > OFF_PLANE_FRACTION:
         raise InstanceRefused(
@@ -167,6 +166,18 @@ def _own_grid(dataset: Dataset, planes: list[_Plane]) -> Grid:
         origin_mm=lowest.position_mm,
         axes=((z[0], z[1], z[2]), (y[0], y[1], y[2]), (x[0], x[1], x[2])),
     )
+
+
+def _plane_distance(steps: npt.NDArray[np.float64], measures: Dataset) -> float:
+    """The distance of neighbouring planes, mm: the declared one where it fits, for planes without a segment are left out."""
+    declared = [float(measures.get(name) or 0.0) for name in ("SpacingBetweenSlices", "SliceThickness")]
+    for distance in declared:
+        if distance <= 0:
+            continue
+        planes = steps / distance
+        if np.all(np.rint(planes) >= 1) and np.all(np.abs(planes - np.rint(planes)) <= OFF_PLANE_FRACTION):
+            return distance
+    return float(steps.min()) if len(steps) else max(*declared, 1.0)
 
 
 def _read_arrays(dataset: Dataset, planes: list[_Plane], own: Grid) -> dict[int, npt.NDArray[np.bool_]]:
