@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from engines.phase import Phase
 from engines.plots import SurvivalCurve
-from node.report.header import Envelope, localise, read_source
+from node.report.header import Envelope, list_undecoded, localise, read_source
 from node.report.json_form import write_json
 from node.report.record import ObjectEntry, Report
 from node.report.segments import BoolArray, draw_masks, list_segments
@@ -31,8 +31,9 @@ def write_objects(report: Report, sources: ReportSources, out: Path, *, capture:
     """Returns the report with its objects, after writing all of them under ``out``.
 
     Written are ``dicom/SEG_<PHASE>.dcm`` for each acquisition used (where something was outlined), ``dicom/SR.dcm``,
-    ``dicom/PDF.dcm``, ``dicom/SC_<n>.dcm``, ``report.pdf``, ``pages/page-<n>.png`` and ``report.json``. The same report and sources give the
-    same UIDs and bytes; a report that says the same at another time gives the same UIDs.
+    ``dicom/PDF.dcm``, ``dicom/SC_<n>.dcm``, ``report.pdf``, ``pages/page-<n>.png`` and ``report.json``. The same report
+    and sources give the same UIDs and bytes; a report that says the same at another time gives the same UIDs. A patient
+    attribute that cannot be decoded adds a flag to the report.
 
     Args:
         report: the conclusion; its ``objects`` are replaced.
@@ -52,6 +53,7 @@ def write_objects(report: Report, sources: ReportSources, out: Path, *, capture:
     from node.report.sr.document import build_document
 
     source = read_source(sources.instance)
+    report = replace(report, flags=tuple(dict.fromkeys((*report.flags, *list_undecoded(source)))))
     segments = list_segments(report) if sources.liver is not None else ()
     masks = {used.phase: draw_masks(segments, sources, used) for used in sources.used} if segments else {}
     envelope = Envelope(

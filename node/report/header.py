@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import pydicom
+from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
@@ -57,6 +58,8 @@ _COPIED: Final = (
     "TimezoneOffsetFromUTC",
 )
 """Patient, clinical trial and study attributes that are the same in every object of a study."""
+
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 _NAME_LIMIT: Final = 64
 """Length of LO in characters. Source: PS3.5 section 6.2."""
@@ -110,6 +113,23 @@ class SeriesPlace:
 def read_source(instance: Instance) -> Dataset:
     """Returns the header of a stored instance, pixels left out."""
     return pydicom.dcmread(instance.path, stop_before_pixels=True)
+
+
+def list_undecoded(source: Dataset) -> tuple[str, ...]:
+    """Returns a warning for each patient or study attribute whose bytes its own character set does not know.
+
+    Args:
+        source: header of an instance; pydicom puts U+FFFD where a byte could not be read.
+    """
+    spoiled = [
+        keyword for keyword in _COPIED if keyword in source and _REPLACEMENT in str(source[keyword].value)
+    ]
+    said = source.get("SpecificCharacterSet", None) or "none"
+    return tuple(
+        f"{dictionary_description(keyword)} holds bytes that the declared character set ({said}) does not know; "
+        f"compare it with the archive"
+        for keyword in spoiled
+    )
 
 
 def localise(concluded_at: datetime, source: Dataset) -> datetime:

@@ -12,6 +12,8 @@ from node.report.wording import ENDPOINT_TITLES, LIMITS, POPULATION_SENTENCE
 _GAP_MM: Final = 6.0
 _COLUMN_MM: Final = (CONTENT_MM - _GAP_MM) / 2
 _BAR_MM: Final = 4.3
+_ROW_MM: Final = 4.4
+"""Height of a bar of the contributions, and of a row of the clinical variables (OURS)."""
 
 _METHOD: Final = (
     "The arterial and delayed phases are aligned to the portal venous phase; liver and tumours are outlined there. The box "
@@ -32,12 +34,16 @@ def draw_method(paper: Paper, report: Report, sources: ReportSources) -> None:
         sources: the acquisitions, for their technique.
     """
     _draw_contributions(paper, report)
+    paper.ensure(
+        _ROW_MM * (len(report.clinical) + 1) + 8.0
+    )  # two columns side by side never break over a page
     top = paper.pdf.get_y()
     _draw_clinical(paper, report, x=MARGIN_MM)
     left = paper.pdf.get_y()
     paper.pdf.set_xy(MARGIN_MM + _COLUMN_MM + _GAP_MM, top)
     _draw_networks(paper, report)
     paper.pdf.set_xy(MARGIN_MM, max(left, paper.pdf.get_y()) + 3.0)
+    paper.ensure(paper.block_height(_METHOD, points=7.2) + 8.0)
     paper.write_heading("How the figures were made")
     paper.write_block(_METHOD, points=7.2)
     paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 2.5)

@@ -30,6 +30,9 @@ WARNING_FILL: Final = (1.0, 0.945, 0.80)
 WARNING_INK: Final = (0.45, 0.28, 0.0)
 DEEP: Final = (0.09, 0.20, 0.33)
 
+_HEADED_MM: Final = 16.0
+"""Room that a heading and the first line under it need (OURS)."""
+
 _SMALLEST_POINTS: Final = 5.0
 _POINT_MM: Final = 25.4 / 72
 
@@ -88,6 +91,13 @@ class Paper:
         self._write_foot()
         self._write_head()
 
+    def ensure(self, height_mm: float) -> None:
+        """Begins a page, at the same left edge, where fewer than ``height_mm`` are left on this one."""
+        if self.pdf.get_y() + height_mm > self.bottom_mm:
+            x = self.pdf.get_x()
+            self.start_page()
+            self.pdf.set_x(x)
+
     def _write_head(self) -> None:
         self.pdf.set_fill_color(*bytes_of(DEEP))
         self.pdf.rect(0, 0, PAGE_WIDTH_MM, 13.5, style="F")
@@ -142,7 +152,7 @@ class Paper:
         """Writes one line at the current place, made smaller, and at the last shortened, until it fits.
 
         Args:
-            words: text without line feeds.
+            words: text; runs of white space become one blank.
             points: size wished for.
             bold: heavy face.
             colour: red, green, blue, 0 to 1.
@@ -150,6 +160,7 @@ class Paper:
             height_mm: height of the line.
             align: L, C or R.
         """
+        words = " ".join(words.split())
         self.pdf.set_text_color(*bytes_of(colour))
         size = points
         self.pdf.set_font(_SANS, "B" if bold else "", size)
@@ -196,6 +207,7 @@ class Paper:
 
     def write_heading(self, words: str, *, width_mm: float = CONTENT_MM) -> None:
         """Writes the heading of a section with a rule under it and moves below."""
+        self.ensure(_HEADED_MM)
         x, y = self.pdf.get_x(), self.pdf.get_y()
         self.write_line(words.upper(), points=7.6, bold=True, colour=DEEP, width_mm=width_mm, height_mm=4.2)
         self.pdf.set_draw_color(*bytes_of(RULE))
@@ -241,9 +253,7 @@ class Paper:
             self.block_height(words or " ", points=points, bold=heavy, width_mm=width - 1.5)
             for words, width, heavy in zip(row, widths_mm, bold, strict=True)
         )
-        if self.pdf.get_y() + height + 1.2 > self.bottom_mm:
-            self.start_page()
-            self.pdf.set_x(x)
+        self.ensure(height + 1.2)
         y = self.pdf.get_y()
         place = x
         for words, width, heavy in zip(row, widths_mm, bold, strict=True):

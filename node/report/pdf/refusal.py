@@ -1,5 +1,7 @@
 """The one page of a study without a risk: why there is none, and what would help."""
 
+from typing import Final
+
 from engines.plots import HIGH
 from node.report.pdf.method import draw_technique
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, PALE, Paper, bytes_of
@@ -7,6 +9,9 @@ from node.report.pdf.sections import PatientDetails, draw_notes, draw_patient, d
 from node.report.record import ReasonCode, Report, Status
 from node.report.sources import ReportSources
 from node.report.wording import POPULATION_SENTENCE, remedy
+
+_MOST_LETTERS: Final = 1800
+"""Of a reason on the page: about a third of it (OURS)."""
 
 
 def draw_refusal(paper: Paper, report: Report, sources: ReportSources, details: PatientDetails) -> None:
@@ -24,6 +29,7 @@ def draw_refusal(paper: Paper, report: Report, sources: ReportSources, details: 
     pdf = paper.pdf
     room = CONTENT_MM - 9.0
     helps = remedy(reason)
+    told = _shorten(_sentence(report.reason))
     height = (
         16.0
         + sum(paper.block_height(words, points=9.0, width_mm=room) for words in (report.reason, helps))
@@ -37,7 +43,7 @@ def draw_refusal(paper: Paper, report: Report, sources: ReportSources, details: 
     pdf.set_xy(MARGIN_MM + 5.0, y + 2.5)
     paper.write_line(title, points=14, bold=True, width_mm=room, height_mm=7.0)
     pdf.set_xy(MARGIN_MM + 5.0, y + 10.5)
-    paper.write_block(_sentence(report.reason), points=9.0, width_mm=room)
+    paper.write_block(told, points=9.0, width_mm=room)
     pdf.set_xy(MARGIN_MM + 5.0, pdf.get_y() + 2.5)
     paper.write_block("What would help", points=7.4, bold=True, width_mm=room)
     paper.write_block(helps, points=9.0, width_mm=room)
@@ -50,6 +56,15 @@ def draw_refusal(paper: Paper, report: Report, sources: ReportSources, details: 
     pdf.set_xy(MARGIN_MM, pdf.get_y() + 3.0)
     draw_technique(paper, report, sources)
     draw_notes(paper, "For whom this is made", (POPULATION_SENTENCE,), width_mm=CONTENT_MM, empty="")
+
+
+def _shorten(words: str) -> str:
+    """The words, cut where they would fill the page; report.json and the SR hold all of them."""
+    return (
+        words
+        if len(words) <= _MOST_LETTERS
+        else words[:_MOST_LETTERS].rsplit(" ", 1)[0] + " … (see report.json)"
+    )
 
 
 def _sentence(words: str) -> str:

@@ -1,12 +1,16 @@
 """The sections that every report has: who, which acquisitions, what to be careful about."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from pydicom.dataset import Dataset
 
 from node.report.pdf.names import name_groups
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, PALE, Paper, bytes_of
 from node.report.record import PhaseEntry, Report
+
+_NOTE_POINTS: Final = 7.2
+_BULLET_MM: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +115,21 @@ def draw_phases(paper: Paper, report: Report) -> None:
 def draw_notes(paper: Paper, title: str, notes: tuple[str, ...], *, width_mm: float, empty: str) -> None:
     """Draws a heading and a list of sentences, or ``empty`` where there are none; moves below."""
     paper.write_heading(title, width_mm=width_mm)
-    for note in notes or (empty,):
+    if not notes:
+        paper.write_block(empty, points=_NOTE_POINTS, width_mm=width_mm)
+    for note in notes:
+        paper.ensure(paper.block_height(note, points=_NOTE_POINTS, width_mm=width_mm - _BULLET_MM) + 0.5)
         x, y = paper.pdf.get_x(), paper.pdf.get_y()
-        if notes:
-            paper.write_block("•", points=7.2, width_mm=4.0)
-            paper.pdf.set_xy(x + 3.0, y)
-        paper.write_block(note, points=7.2, width_mm=width_mm - (3.0 if notes else 0.0))
+        paper.write_block("•", points=_NOTE_POINTS, width_mm=_BULLET_MM)
+        paper.pdf.set_xy(x + _BULLET_MM, y)
+        paper.write_block(note, points=_NOTE_POINTS, width_mm=width_mm - _BULLET_MM)
         paper.pdf.set_xy(x, paper.pdf.get_y() + 0.5)
+
+
+def notes_height(paper: Paper, notes: tuple[str, ...], *, width_mm: float) -> float:
+    """Returns the height that ``draw_notes`` takes on one page, mm."""
+    lines = (paper.block_height(note, points=_NOTE_POINTS, width_mm=width_mm - _BULLET_MM) for note in notes)
+    return 6.0 + sum(height + 0.5 for height in lines)
 
 
 def phase_words(entry: PhaseEntry) -> str:

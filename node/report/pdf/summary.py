@@ -4,7 +4,7 @@ from typing import Final
 
 from engines.plots import INK, MUTED, Horizon, SurvivalPlot, plot_survival
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, RULE, Paper, bytes_of, group_colour
-from node.report.pdf.sections import PatientDetails, draw_notes, draw_patient, draw_phases
+from node.report.pdf.sections import PatientDetails, draw_notes, draw_patient, draw_phases, notes_height
 from node.report.record import Report, Risk
 from node.report.sources import ReportSources
 from node.report.wording import ENDPOINT_TITLES, LIMITS, risk_of
@@ -12,6 +12,10 @@ from node.report.wording import ENDPOINT_TITLES, LIMITS, risk_of
 _GAP_MM: Final = 6.0
 _CARD_MM: Final = (CONTENT_MM - _GAP_MM) / 2
 _PLOT_MM: Final = 58.0
+_MOST_NOTES_MM: Final = 60.0
+"""Higher lists of warnings take the whole width (OURS)."""
+
+_CARE: Final = "Take care"
 
 
 def draw_summary(paper: Paper, report: Report, sources: ReportSources, details: PatientDetails) -> None:
@@ -32,17 +36,23 @@ def draw_summary(paper: Paper, report: Report, sources: ReportSources, details: 
     top = max(bottoms) + 3.0
     paper.pdf.set_xy(MARGIN_MM, top)
     _draw_structures(paper, report)
-    left = paper.pdf.get_y()
-    paper.pdf.set_xy(MARGIN_MM + _CARD_MM + _GAP_MM, top)
+    bottom = paper.pdf.get_y()
     notes = (*report.flags, *(f"Missing: {words}" for words in report.missing))
-    draw_notes(
-        paper,
-        "Take care",
-        notes,
-        width_mm=_CARD_MM,
-        empty="No contradiction was found and no input is missing.",
-    )
-    paper.pdf.set_xy(MARGIN_MM, max(left, paper.pdf.get_y()) + 3.0)
+    beside = notes_height(paper, notes, width_mm=_CARD_MM) < _MOST_NOTES_MM
+    if beside:
+        paper.pdf.set_xy(MARGIN_MM + _CARD_MM + _GAP_MM, top)
+        draw_notes(
+            paper,
+            _CARE,
+            notes,
+            width_mm=_CARD_MM,
+            empty="No contradiction was found and no input is missing.",
+        )
+        bottom = max(bottom, paper.pdf.get_y())
+    paper.pdf.set_xy(MARGIN_MM, bottom + 3.0)
+    if not beside:
+        draw_notes(paper, _CARE, notes, width_mm=CONTENT_MM, empty="")
+        paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 3.0)
     draw_phases(paper, report)
     paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 3.0)
     draw_notes(paper, "How to read the figures", LIMITS[:3], width_mm=CONTENT_MM, empty="")
