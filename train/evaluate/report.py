@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from engines.survival.cutoff import is_high
 from engines.survival.kaplan_meier import estimate_follow_up, estimate_survival, survival_quantile
 from engines.survival.outcome import BoolArray
-from train.evaluate import tables
+from train.evaluate import hazard_tables, risk_tables, tables
 from train.evaluate.absolute_risk import RiskRecord, measure_risk
 from train.evaluate.document import Document, Picture, Row, Section, Table, Text
 from train.evaluate.figures import (
     PANELS_A_FIGURE,
-    BenefitLine,
     SurvivalPanel,
     draw_calibration,
     draw_decision_curves,
@@ -42,6 +40,7 @@ from train.evaluate.measures import (
 from train.evaluate.published import (
     BENCHMARK_MODEL,
     ENSEMBLE_MODEL,
+    REFERENCE_MODEL,
     Published,
     canonical_model,
     read_published,
@@ -182,7 +181,7 @@ class _Builder:
     def _variables(self) -> Section:
         counts: dict[str, dict[str, dict[str, int]]] = {}
         for name, levels in list_subgroups(self._table).items():
-            counts[name] = _count_levels(levels, self._table)
+            counts[name] = tables.count_levels(levels, self._table)
         parts: list[Text | Table | Picture] = []
         if counts:
             parts.append(tables.count_table("Clinical variables and groups by cohort", "variables", counts))
@@ -191,7 +190,7 @@ class _Builder:
             " (complete cases), comparisons use patients with both scores, and every table says n."
         )
         parts.append(Text(lines=(words,)))
-        parts.append(_missing_scores(self._table))
+        parts.append(tables.missing_table(self._table))
         return Section(title="Variables and missing values", parts=tuple(parts))
 
     def _methods(self) -> Section:
@@ -212,9 +211,33 @@ class _Builder:
             " survcomp, two-sided. Log-rank two-sided. Cox with Efron ties.",
             "Absolute risk: a Cox model of one score on the cut-off cohort. Calibration: observed/expected, slope, ICI."
             " Brier score against Kaplan-Meier. Net benefit at each threshold.",
+            *self._reference_lines(),
             self._note,
         )
         return Section(title="Methods", parts=(Text(lines=lines, bullets=True),))
+
+    def _reference_lines(self) -> tuple[str, ...]:
+        """What a reader must know of the scores themselves."""
+        if self._reference is None:
+            return ("The table holds no score: clinical variables only.",)
+        lines = []
+        if canonical_model(self._reference) != REFERENCE_MODEL:
+            lines.append(
+                f"The table holds no MMF score: the others are compared with its last score, {self._reference}."
+            )
+        reversed_scores = dict.fromkeys(
+            f"{record.model} ({record.endpoint})"
+            for record in self._records
+            if record.cohort == self._table.cutoff_cohort
+            and record.ci_high is not None
+            and record.ci_high < 0.5
+        )
+        if reversed_scores:
+            lines.append(
+                f"Warning: {', '.join(reversed_scores)} has a C-index below 0.5 in {self._table.cutoff_cohort}, its whole"
+                " interval too. Higher must mean higher risk: check the sign of the score."
+            )
+        return tuple(lines)
 
     def _discrimination(self, reference: str) -> Section:
         whole = [
@@ -305,8 +328,9 @@ class _Builder:
                 cohort: tabulate_cox(covariates, endpoint, self._table.rows(cohort) & endpoint.known)
                 for cohort in cohorts
             }
-            parts.append(tables.cox_table(covariates, found, endpoint.name, self._published))
-            parts.append(tables.proportionality_table(found, endpoint.name))
+            parts.append(hazard_tables.cox_table(covariates, found, endpoint.name, self._published))
+            if any(table.proportionality for table in found.values()):
+                parts.append(hazard_tables.proportionality_table(found, endpoint.name))
         return Section(title="Univariable and multivariable Cox models", parts=tuple(parts))
 
     def _subgroups(self, reference: str) -> Section:
@@ -326,7 +350,7 @@ class _Builder:
                     continue
                 score = self._table.scores[model][endpoint.name]
                 lines = tabulate_subgroups(self._table, score, cutoff, endpoint, rows & endpoint.known)
-                parts.append(tables.subgroup_table(lines, model, endpoint.name, cohort))
+                parts.append(hazard_tables.subgroup_table(lines, model, endpoint.name, cohort))
                 panels = [
                     self._panel(f"{name}: {level}", model, endpoint, rows & (levels == level))
                     for name, levels in subgroups.items()
@@ -334,7 +358,7 @@ class _Builder:
                 ]
                 parts += _pictures(
                     panels,
-                    f"subgroups_{_slug(model)}_{endpoint.name.lower()}",
+                    f"subgroups_{tables.slug(model)}_{endpoint.name.lower()}",
                     f"Supplementary Figs. 1-4 layout: {endpoint.name} by risk group of {model} in subgroups, {cohort}",
                     endpoint.name,
                 )
@@ -345,7 +369,7 @@ class _Builder:
         cohort = self._table.test_cohort
         chosen = {reference, self._find(ENSEMBLE_MODEL), self._find(BENCHMARK_MODEL)}
         for endpoint in self._table.endpoints:
-            parts.append(tables.absolute_risk_table(self._risks, endpoint.name))
+            parts.append(risk_tables.absolute_risk_table(self._risks, endpoint.name))
             here = [r for r in self._risks if (r.cohort, r.endpoint) == (cohort, endpoint.name)]
             for record in (record for record in here if record.model == reference):
                 calibrations = [h.calibration for h in record.horizons if h.calibration is not None]
@@ -358,7 +382,7 @@ class _Builder:
                             png=draw_calibration(calibrations, endpoint.name),
                         )
                     )
-            curves = _benefit_lines([record for record in here if record.model in chosen])
+            curves = risk_tables.list_benefit([record for record in here if record.model in chosen])
             if curves:
                 parts.append(
                     Picture(
@@ -367,7 +391,7 @@ class _Builder:
                         png=draw_decision_curves(curves, endpoint.name),
                     )
                 )
-                parts.append(_benefit_table(curves, endpoint.name, cohort))
+                parts.append(risk_tables.benefit_table(curves, endpoint.name, cohort))
         return Section(title="Absolute risk: calibration, Brier score, net benefit", parts=tuple(parts))
 
     def _panel(self, title: str, model: str, endpoint: EndpointColumns, rows: BoolArray) -> SurvivalPanel:
@@ -398,34 +422,6 @@ class _Builder:
         )
 
 
-def _count_levels(levels: npt.NDArray[np.str_], table: ScoreTable) -> dict[str, dict[str, int]]:
-    """Patients of each cohort in each level, those without a value last."""
-    words = [str(word) for word in np.unique(levels) if word]
-    counts = {
-        word: {cohort: int((table.rows(cohort) & (levels == word)).sum()) for cohort in table.cohorts}
-        for word in words
-    }
-    counts["missing"] = {cohort: int((table.rows(cohort) & (levels == "")).sum()) for cohort in table.cohorts}
-    return counts
-
-
-def _missing_scores(table: ScoreTable) -> Text | Table:
-    rows = []
-    for model, by_endpoint in table.scores.items():
-        for endpoint, score in by_endpoint.items():
-            counts = [int((table.rows(cohort) & np.isnan(score)).sum()) for cohort in table.cohorts]
-            if any(counts):
-                rows.append(Row(cells=(model, endpoint, *map(str, counts))))
-    if not rows:
-        return Text(lines=("No score is missing.",))
-    return Table(
-        name="missing_scores",
-        title="Patients without a score",
-        header=("Model", "Endpoint", *table.cohorts),
-        rows=tuple(rows),
-    )
-
-
 def _pictures(panels: Sequence[SurvivalPanel], name: str, title: str, endpoint: str) -> list[Picture]:
     starts = range(0, len(panels), PANELS_A_FIGURE)
     return [
@@ -436,39 +432,3 @@ def _pictures(panels: Sequence[SurvivalPanel], name: str, title: str, endpoint: 
         )
         for part, start in enumerate(starts, start=1)
     ]
-
-
-def _benefit_lines(records: Sequence[RiskRecord]) -> list[tuple[float, list[BenefitLine]]]:
-    curves: dict[float, list[BenefitLine]] = {}
-    for record in records:
-        for horizon in record.horizons:
-            if horizon.net_benefit:
-                line = BenefitLine(model=record.model, points=horizon.net_benefit)
-                curves.setdefault(horizon.month, []).append(line)
-    return sorted(curves.items())
-
-
-def _benefit_table(
-    curves: Sequence[tuple[float, Sequence[BenefitLine]]], endpoint: str, cohort: str
-) -> Table:
-    models = list(dict.fromkeys(line.model for _, lines in curves for line in lines))
-    rows = []
-    for month, lines in curves:
-        by_model = {line.model: line.points for line in lines}
-        for place, point in enumerate(lines[0].points):
-            if place % 2 == 0:  # every second threshold, .1 to .9; the curve shows all of them
-                continue
-            values = [by_model[model][place].model if model in by_model else None for model in models]
-            cells = [NOT_ESTIMABLE if value is None else f"{value:.3f}" for value in values]
-            rows.append(Row(cells=(f"{month:g}", f"{point.threshold:g}", *cells, f"{point.everyone:.3f}")))
-    return Table(
-        name=f"net_benefit_{endpoint.lower()}",
-        title=f"Net benefit, {endpoint}, {cohort}",
-        header=("Month", "Threshold", *models, "Everyone"),
-        rows=tuple(rows),
-        notes=("Acting on nobody has a net benefit of 0.",),
-    )
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name.lower()).strip("_")

@@ -1,24 +1,24 @@
-"""The tables of the report, from records: supplementary Tables 1, 2, 6 and 7, comparisons, risk groups, absolute risk."""
+"""The tables of discrimination and risk groups, from records: supplementary Tables 1 and 2, comparisons, counts."""
 
 from collections.abc import Mapping, Sequence
 
-from train.evaluate.absolute_risk import RiskRecord
-from train.evaluate.document import Row, RowKind, Table
-from train.evaluate.hazards import Covariate, CoxTable, SubgroupRow
+import numpy as np
+import numpy.typing as npt
+
+from train.evaluate.document import Row, RowKind, Table, Text
 from train.evaluate.measures import AUC_MONTHS, HIGH, LOW, ModelRecord
 from train.evaluate.published import (
     SOURCE,
     Published,
     PublishedValue,
     canonical_model,
-    published_variable,
 )
+from train.evaluate.score_table import ScoreTable
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, median_text, p_text, percent_text, ratio_text
 
 BOOTSTRAP_NOTE = "Intervals: percentile bootstrap, {repeats} resamples of patients, seed {seed}."
 
 _P_MARKS = ((0.001, " †"), (0.05, " *"))
-_ENSEMBLE_KEYS = ("Ensemble-DL",)
 
 
 def auc_table(
@@ -39,7 +39,7 @@ def auc_table(
     chosen = [record for record in records if record.endpoint == endpoint]
     for cohort in dict.fromkeys(record.cohort for record in chosen):
         members = [record for record in chosen if record.cohort == cohort]
-        rows.append(_heading(f"{cohort} (n = {max(record.n for record in members)})"))
+        rows.append(heading(f"{cohort} (n = {max(record.n for record in members)})"))
         for record in members:
             cells = []
             for auc in record.auc:
@@ -69,7 +69,7 @@ def auc_table(
             " observed beyond the month, else not estimable.",
             note,
             *dict.fromkeys(reasons),
-            *_published_note(rows),
+            *published_note(rows),
         ),
     )
 
@@ -103,7 +103,7 @@ def c_index_table(
         notes=(
             note,
             "Validation rows were selected on (networks, checkpoints, cut-offs) and support no claim.",
-            *_published_note(rows),
+            *published_note(rows),
         ),
     )
 
@@ -113,7 +113,7 @@ def comparison_table(records: Sequence[ModelRecord], endpoint: str, reference: s
     rows = []
     chosen = [record for record in records if record.endpoint == endpoint]
     for cohort in dict.fromkeys(record.cohort for record in chosen):
-        rows.append(_heading(cohort))
+        rows.append(heading(cohort))
         for record in (record for record in chosen if record.cohort == cohort):
             other = next((c for c in record.comparisons if c.model == reference), None)
             difference = other.c_index if other else None
@@ -164,7 +164,7 @@ def risk_group_table(records: Sequence[ModelRecord], endpoint: str, origin: str)
     rows = []
     chosen = [record for record in records if record.endpoint == endpoint]
     for cohort in dict.fromkeys(record.cohort for record in chosen):
-        rows.append(_heading(cohort))
+        rows.append(heading(cohort))
         for record in (record for record in chosen if record.cohort == cohort):
             groups = record.groups
             if groups is None:
@@ -201,178 +201,6 @@ def risk_group_table(records: Sequence[ModelRecord], endpoint: str, origin: str)
     )
 
 
-def cox_table(
-    covariates: Sequence[Covariate],
-    tables: Mapping[str, CoxTable],
-    endpoint: str,
-    published: Published,
-) -> Table:
-    """Returns supplementary Table 6 (OS) or 7 (PFS): univariable and multivariable Cox, cohorts side by side.
-
-    Args:
-        covariates: rows in order.
-        tables: by cohort, two at most fit a page.
-        endpoint: OS, PFS or TTP.
-        published: printed under the rows they belong to.
-    """
-    rows: list[Row] = []
-    for covariate in covariates:
-        cells: list[str] = []
-        for table in tables.values():
-            line = table.rows[covariate.title]
-            cells += [
-                ratio_text(line.univariable) if line.univariable else line.univariable_reason,
-                p_text(line.univariable.p_value) if line.univariable else "",
-                ratio_text(line.multivariable) if line.multivariable else line.multivariable_reason,
-                p_text(line.multivariable.p_value) if line.multivariable else "",
-            ]
-        rows.append(Row(cells=(covariate.title, *cells)))
-        rows += _published_cox(covariate, tuple(tables), endpoint, published)
-    number = {"OS": "6", "PFS": "7"}.get(endpoint, "7")
-    notes = [
-        f"{cohort}: {table.n} patients and {table.events} events in the multivariable model."
-        for cohort, table in tables.items()
-    ]
-    notes += [f"{cohort}: {note}" for cohort, table in tables.items() for note in table.notes]
-    return Table(
-        name=f"supplementary_table_{number}_cox_{endpoint.lower()}",
-        title=f"Supplementary Table {number} layout: univariable and multivariable Cox for {endpoint}",
-        header=(
-            "Variable",
-            *(
-                title
-                for cohort in tables
-                for title in (f"{cohort}: univariable HR (95% CI)", "P", "multivariable HR (95% CI)", "P")
-            ),
-        ),
-        rows=tuple(rows),
-        notes=(
-            *notes,
-            "Efron ties, Wald intervals. The hazard ratio is that of the second category named. BCLC C follows from"
-            " PVTT, metastasis or ECOG: these variables are collinear and share their effect.",
-            *_published_note(rows),
-        ),
-    )
-
-
-def proportionality_table(tables: Mapping[str, CoxTable], endpoint: str) -> Table:
-    """Returns the test of proportional hazards of the multivariable models."""
-    names = dict.fromkeys(test.name for table in tables.values() for test in table.proportionality)
-    found = {
-        cohort: {test.name: test.p_value for test in table.proportionality}
-        for cohort, table in tables.items()
-    }
-    return Table(
-        name=f"proportional_hazards_{endpoint.lower()}",
-        title=f"Test of proportional hazards, multivariable model, {endpoint}: P",
-        header=("Variable", *tables),
-        rows=tuple(
-            Row(cells=(name, *(p_text(values.get(name)) for values in found.values()))) for name in names
-        ),
-        notes=(
-            "Score test against 1 - Kaplan-Meier (R survival's cox.zph). Not made where a ridge was needed.",
-        ),
-    )
-
-
-def absolute_risk_table(records: Sequence[RiskRecord], endpoint: str) -> Table:
-    """Returns calibration and Brier scores of each model's absolute risk."""
-    rows = []
-    chosen = [record for record in records if record.endpoint == endpoint]
-    reasons: list[str] = []
-    for cohort in dict.fromkeys(record.cohort for record in chosen):
-        members = [record for record in chosen if record.cohort == cohort]
-        rows.append(
-            _heading(cohort + (" (apparent: the risk was fitted here)" if members[0].apparent else ""))
-        )
-        for record in members:
-            for horizon in record.horizons:
-                if horizon.calibration is None:
-                    reasons.append(f"{cohort}, {horizon.month:g} months: {horizon.reason}.")
-                    rows.append(Row(cells=(record.model, f"{horizon.month:g}", *(NOT_ESTIMABLE,) * 5)))
-                    continue
-                calibration = horizon.calibration
-                slope = calibration.slope
-                rows.append(
-                    Row(
-                        cells=(
-                            record.model,
-                            f"{horizon.month:g}",
-                            f"{calibration.observed:.3f} / {calibration.expected:.3f}",
-                            estimate_text(calibration.ratio, calibration.ratio_low, calibration.ratio_high),
-                            NOT_ESTIMABLE
-                            if slope is None
-                            else estimate_text(slope.value, slope.low, slope.high),
-                            NOT_ESTIMABLE if calibration.ici is None else f"{calibration.ici:.3f}",
-                            f"{horizon.brier:.3f} / {horizon.brier_reference:.3f}",
-                        )
-                    )
-                )
-            if record.integrated is not None:
-                integrated = record.integrated
-                rows.append(
-                    Row(
-                        cells=(
-                            record.model,
-                            f"{integrated.start:g}-{integrated.end:g}",
-                            "",
-                            "",
-                            "",
-                            "",
-                            f"{integrated.score:.3f} / {integrated.reference:.3f}"
-                            f" ({integrated.explained:.0%} explained)",
-                        )
-                    )
-                )
-    return Table(
-        name=f"calibration_{endpoint.lower()}",
-        title=f"Calibration and Brier score of the absolute risk, {endpoint}",
-        header=(
-            "Model",
-            "Month",
-            "Risk observed / expected",
-            "O/E (95% CI)",
-            "Slope (95% CI)",
-            "ICI",
-            "Brier: model / Kaplan-Meier",
-        ),
-        rows=tuple(rows),
-        notes=(
-            "A score has no probability of its own: the risk is that of a Cox model of the score alone, fitted on the"
-            " cohort of the cut-offs. ICI: mean absolute difference from a smoothed calibration curve. Rows over a span"
-            " of months give the integrated Brier score.",
-            *dict.fromkeys(reasons),
-        ),
-    )
-
-
-def subgroup_table(rows: Sequence[SubgroupRow], model: str, endpoint: str, cohort: str) -> Table:
-    """Returns C and hazard ratio of high against low risk in subgroups, with interaction p."""
-    lines: list[Row] = []
-    last = ""
-    for row in rows:
-        if row.subgroup != last:
-            last = row.subgroup
-            p_value = "" if row.interaction_p is None else f", interaction P {p_text(row.interaction_p)}"
-            lines.append(_heading(f"{row.subgroup}{p_value}"))
-        if row.shown:
-            c_index = NOT_ESTIMABLE if row.c_index is None else f"{row.c_index:.2f}"
-            ratio = NOT_ESTIMABLE if row.hazard_ratio is None else ratio_text(row.hazard_ratio)
-        else:
-            c_index = ratio = "not shown"
-        lines.append(Row(cells=(row.level, str(row.n), str(row.events), c_index, ratio)))
-    return Table(
-        name=f"subgroups_{_slug(model)}_{endpoint.lower()}",
-        title=f"Subgroups, {model}, {endpoint}, {cohort}",
-        header=("Level", "n", "Events", "Harrell's C", "HR high vs low (95% CI)"),
-        rows=tuple(lines),
-        notes=(
-            "Levels of fewer than 10 patients or 5 events are not shown. Interaction: likelihood ratio test of score x"
-            " level, not corrected for the number of subgroups.",
-        ),
-    )
-
-
 def count_table(
     title: str, name: str, counts: Mapping[str, Mapping[str, Mapping[str, int]]], notes: tuple[str, ...] = ()
 ) -> Table:
@@ -380,7 +208,7 @@ def count_table(
     cohorts = list(dict.fromkeys(c for levels in counts.values() for by in levels.values() for c in by))
     rows = []
     for variable, levels in counts.items():
-        rows.append(_heading(variable))
+        rows.append(heading(variable))
         whole = {cohort: sum(by.get(cohort, 0) for by in levels.values()) for cohort in cohorts}
         for level, by in levels.items():
             rows.append(
@@ -389,7 +217,8 @@ def count_table(
     return Table(name=name, title=title, header=("Level", *cohorts), rows=tuple(rows), notes=notes)
 
 
-def _heading(words: str) -> Row:
+def heading(words: str) -> Row:
+    """Returns a row that heads the rows below it."""
     return Row(cells=(words,), kind=RowKind.HEADING)
 
 
@@ -418,32 +247,40 @@ def _published_row(model: str, values: Sequence[PublishedValue | None]) -> Row |
     return Row(cells=(f"{canonical_model(model)}, published", *cells), kind=RowKind.PUBLISHED)
 
 
-def _published_cox(
-    covariate: Covariate, cohorts: Sequence[str], endpoint: str, published: Published
-) -> list[Row]:
-    if covariate.variable is None:
-        if canonical_model(covariate.key) not in _ENSEMBLE_KEYS:
-            return []
-    elif covariate.key != covariate.variable.value:
-        return []
-    key = published_variable(covariate.variable)
-    cells = []
-    for cohort in cohorts:
-        for analysis in ("univariable", "multivariable"):
-            value = published.hazard_ratios.get((endpoint, key, cohort, analysis))
-            cells += (
-                ["", ""]
-                if value is None
-                else [estimate_text(value.value, value.low, value.high), value.p_value]
-            )
-    if not any(cells):
-        return []
-    return [Row(cells=("published", *cells), kind=RowKind.PUBLISHED)]
-
-
-def _published_note(rows: Sequence[Row]) -> tuple[str, ...]:
+def published_note(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Returns where published values are from, if a row holds one."""
     return (SOURCE,) if any(row.kind == RowKind.PUBLISHED for row in rows) else ()
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Returns a name as part of a file name."""
     return "".join(letter if letter.isalnum() else "_" for letter in name.lower()).strip("_")
+
+
+def missing_table(table: ScoreTable) -> Text | Table:
+    """Returns patients without a score by cohort, or a sentence when there are none."""
+    rows = []
+    for model, by_endpoint in table.scores.items():
+        for endpoint, score in by_endpoint.items():
+            counts = [int((table.rows(cohort) & np.isnan(score)).sum()) for cohort in table.cohorts]
+            if any(counts):
+                rows.append(Row(cells=(model, endpoint, *map(str, counts))))
+    if not rows:
+        return Text(lines=("No score is missing.",))
+    return Table(
+        name="missing_scores",
+        title="Patients without a score",
+        header=("Model", "Endpoint", *table.cohorts),
+        rows=tuple(rows),
+    )
+
+
+def count_levels(levels: npt.NDArray[np.str_], table: ScoreTable) -> dict[str, dict[str, int]]:
+    """Returns the patients of each cohort in each level, those without a value last."""
+    words = [str(word) for word in np.unique(levels) if word]
+    counts = {
+        word: {cohort: int((table.rows(cohort) & (levels == word)).sum()) for cohort in table.cohorts}
+        for word in words
+    }
+    counts["missing"] = {cohort: int((table.rows(cohort) & (levels == "")).sum()) for cohort in table.cohorts}
+    return counts
