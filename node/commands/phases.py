@@ -1,6 +1,7 @@
 """``mmf-node phases``: what each acquisition of a folder, or each row of a table of descriptions, is taken for, and why."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import InvalidInput
+from node.log import configure_log
 from node.phases.acquisitions import split_acquisitions
 from node.phases.descriptions import plan_descriptions, read_descriptions
 from node.phases.plan import list_candidates, plan_phases
@@ -40,6 +42,7 @@ def phases(
     """Show the contrast phase of every acquisition, its probability and the evidence."""
     if (folder is None) == (series_csv is None):
         raise InvalidInput("give either a folder of DICOM files or --series-csv FILE")
+    configure_log("plain", logging.WARNING)
     tried = load_rules(rules)
     present = load_rules() if rules is not None else None
     if series_csv is not None:
@@ -48,8 +51,7 @@ def phases(
         before = plan_descriptions(rows, present) if present is not None else None
         lines = [{"row": number} | describe_finding(finding) for number, finding in enumerate(findings)]
     else:
-        assert_folder = _existing(folder)
-        findings, before = _judge_folder(assert_folder, tried, present, headers_only=headers_only)
+        findings, before = _judge_folder(_existing(folder), tried, present, headers_only=headers_only)
         lines = [
             {"series_instance_uid": finding.acquisition.series_instance_uid} | describe_finding(finding)
             for finding in findings
