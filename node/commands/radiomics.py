@@ -180,7 +180,7 @@ def _share(change: float | None) -> str:
 
 def _read_input(image: Path, mask: Path, label: int) -> _Input:
     from engines.radiomics.features import UNKNOWN_SOURCE, MaskSource
-    from node.dicom.masks import is_dicom, read_segment
+    from node.dicom.segments import is_dicom, read_segment
 
     volume = _read_series(image) if image.is_dir() else _read_image(image, "the image")
     if is_dicom(mask):

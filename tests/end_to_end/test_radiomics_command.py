@@ -18,8 +18,9 @@ from engines.radiomics.features import measure_region
 from engines.radiomics.settings import parse_settings
 from engines.volume import Grid, Volume
 from node.cli import app
-from node.dicom.masks import read_segment
 from node.dicom.scanner import SeriesPlan, StudyPlan, write_series
+from node.dicom.segments import read_segment
+from node.errors import InstanceRefused
 from node.study import Patient
 from tests.radiomics_regions import blob, soft_tissue
 
@@ -163,7 +164,7 @@ def test_the_printed_table_marks_fragile_features(files):
         ("own_grid.yaml", "mask.nrrd", 3, InvalidInput, "the image .* cannot be read"),
         ("empty", "mask.nrrd", 3, InvalidInput, "must hold one CT acquisition, found 0"),
         ("image.nrrd", "fractions.nrrd", 1, InvalidInput, "whole numbers"),
-        ("image.nrrd", "slice.dcm", 1, InvalidInput, "not a segmentation"),
+        ("image.nrrd", "slice.dcm", 1, InstanceRefused, "not a segmentation"),
     ],
 )
 def test_bad_input_gives_one_clear_error(files, image, mask, label, error, message):
