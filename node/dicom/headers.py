@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import structlog
 from pydicom import dcmread
@@ -225,15 +225,13 @@ def _refuse_deflated(stream: BinaryIO, path: Path) -> None:
 class _Reader:
     """Decodes single attributes of one data set from their encoded bytes."""
 
-    dataset: Dataset
+    values: dict[int, Any]
     encodings: list[str]
+    byte_order: Literal["little", "big"]
 
     def raw(self, keyword: str) -> bytes:
         """The encoded value, b"" when absent."""
-        tag = _TAGS[keyword]
-        if tag not in self.dataset:
-            return b""
-        value = self.dataset.get_item(tag).value
+        value = self.values.get(_TAGS[keyword])
         return value if isinstance(value, bytes) else b""
 
     def text(self, keyword: str) -> str:
@@ -268,7 +266,7 @@ class _Reader:
         raw = self.raw(keyword)
         if len(raw) < 2:
             return 0
-        return int.from_bytes(raw[:2], "little" if self.dataset.is_little_endian is not False else "big")
+        return int.from_bytes(raw[:2], self.byte_order)
 
     def moment(self, *pairs: tuple[str, str]) -> datetime | None:
         """The first complete pair of a date and a time attribute."""
@@ -283,7 +281,11 @@ class _Reader:
 def _decode_instance(dataset: Dataset, path: Path) -> Instance:
     """Builds the record of one data set."""
     character_set = dataset.get("SpecificCharacterSet") or ""
-    reader = _Reader(dataset, convert_encodings(character_set))
+    values = {
+        int(tag): element.value for tag, element in dataset.items()
+    }  # encoded: items() converts nothing
+    order: Literal["little", "big"] = "big" if dataset.is_little_endian is False else "little"
+    reader = _Reader(values, convert_encodings(character_set), order)
     meta = dataset.file_meta
     sop_instance_uid = reader.text("SOPInstanceUID") or str(meta.get("MediaStorageSOPInstanceUID", ""))
     if not sop_instance_uid:
