@@ -35,6 +35,9 @@ WINDOW_HU: Final = (-110.0, 240.0)
 """Displayed range of soft tissue in contrast-enhanced abdomen, HU (centre 65, width 350; OURS)."""
 
 _DOTS_PER_INCH: Final = 220
+_SMALLEST_POINTS: Final = 4.8
+"""Smallest letters of a figure on paper (OURS)."""
+
 _INCH_MM: Final = 25.4
 
 
@@ -214,8 +217,9 @@ def plot_contributions(
         axes.axvline(0, color=INK, lw=0.7)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-0.6, len(parts) - 0.4)
-        axes.set_yticks(places, [words for words, _ in parts])
-        axes.tick_params(axis="y", length=0, labelsize=6.4, labelcolor=INK)
+        axes.set_yticks([])
+        for place, (words, _) in zip(places, parts, strict=True):
+            _write_label(axes, words, float(place), room=label_share * width_mm / _INCH_MM * _DOTS_PER_INCH)
         axes.set_xlabel("log hazard", labelpad=1.5)
         axes.set_axisbelow(True)
         axes.grid(axis="x", color=GRID, lw=0.5)
@@ -328,6 +332,26 @@ def _png(figure: "Figure") -> bytes:
         pil_kwargs={"compress_level": 2},
     )
     return stream.getvalue()
+
+
+def _write_label(axes: "Axes", words: str, place: float, *, room: float) -> None:
+    """Writes words left of the axes, smaller, and at the last shorter, until they fit into ``room`` dots."""
+    label = axes.text(
+        -0.02,
+        place,
+        words,
+        transform=axes.get_yaxis_transform(),
+        ha="right",
+        va="center",
+        fontsize=6.4,
+        color=INK,
+    )
+    width = label.get_window_extent().width
+    if width > 0.92 * room:
+        label.set_fontsize(max(_SMALLEST_POINTS, 6.4 * 0.92 * room / width))
+    while len(words) > 2 and label.get_window_extent().width > 0.93 * room:
+        words = words.removesuffix("…")[:-1] + "…"
+        label.set_text(words)
 
 
 def _draw_horizons(axes: "Axes", plot: SurvivalPlot) -> None:

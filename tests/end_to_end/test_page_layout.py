@@ -96,6 +96,7 @@ def test_a_crowded_report_stays_inside_its_pages(report, sources):
     assert len(pages) > 2
     for number, words in enumerate(pages, start=1):
         assert "Research use only" in words
+        assert "SYN-0001 (TEST)" in words
         assert f"Page {number} of {len(pages)}" in words
 
 

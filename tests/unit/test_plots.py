@@ -107,6 +107,13 @@ def test_contributions_of_nothing_still_draw():
     assert plot_contributions((("none", 0.0),), width_mm=80.0, height_mm=20.0)
 
 
+@pytest.mark.parametrize("length", [5, 40, 200])
+def test_words_of_any_length_are_not_cut_at_the_edge(length):
+    drawn = pixels(plot_contributions((("W" * length, 0.2), ("short", -0.1)), width_mm=80.0, height_mm=25.0))
+    assert drawn[:, :3].min() > 0.99
+    assert drawn[:, 5 : drawn.shape[1] // 3].min() < 0.5
+
+
 def test_survival_draws_with_and_without_the_cohort():
     point = Horizon(months=12.0, probability=0.6, low=0.5, high=0.7)
     months = np.array([0.0, 12.0, 24.0])

@@ -11,6 +11,8 @@ from node.report.record import PhaseEntry, Report
 
 _NOTE_POINTS: Final = 7.2
 _BULLET_MM: Final = 3.0
+_HEAD_NAME_LETTERS: Final = 36
+"""Of the name in the head of each page (OURS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,12 @@ def read_details(source: Dataset) -> PatientDetails:
 
 def patient_line(details: PatientDetails) -> str:
     """Returns the patient in one line for the head of every page."""
-    parts = ["  ".join(details.names) or "name not given", details.identifier or "no ID", details.birth_date]
+    name = "  ".join(details.names) or "name not given"
+    if (
+        len(name) > _HEAD_NAME_LETTERS
+    ):  # the whole name stands on the first page; identifier and date stay on each
+        name = name[: _HEAD_NAME_LETTERS - 1] + "…"
+    parts = [name, details.identifier or "no ID", details.birth_date]
     return "   ·   ".join(part for part in parts if part)
 
 
