@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.errors import FeatureRefused
-from engines.radiomics.features import measure_voxels, pick_region
 from engines.radiomics.grid import place_grid, sample_mask
+from engines.radiomics.measurement import measure_voxels, pick_region
 from engines.radiomics.region import cut_region
 from engines.radiomics.sampling import sample_points
 from engines.radiomics.settings import RadiomicsSettings

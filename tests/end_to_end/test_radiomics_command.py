@@ -14,7 +14,7 @@ from pydicom.sr.codedict import codes
 from typer.testing import CliRunner
 
 from engines.errors import FeatureRefused, GeometryMismatch, InvalidInput
-from engines.radiomics.features import measure_region
+from engines.radiomics.measurement import measure_region
 from engines.radiomics.settings import parse_settings
 from engines.volume import Grid, Volume
 from node.cli import app

@@ -11,7 +11,8 @@ from engines.errors import FeatureRefused
 from engines.phantom.anatomy import abdomen_grid, draw_anatomy, render_masks, render_phase
 from engines.phantom.traits import PhantomTraits
 from engines.phase import Phase
-from engines.radiomics.features import Extractor, extract_features, measure_region
+from engines.radiomics.features import Extractor, extract_features
+from engines.radiomics.measurement import measure_region
 from engines.radiomics.settings import parse_settings
 from engines.radiomics.stock import extract_stock
 from engines.volume import Volume

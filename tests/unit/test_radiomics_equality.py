@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import FeatureRefused
-from engines.radiomics.features import measure_region
+from engines.radiomics.measurement import measure_region
 from engines.radiomics.names import FEATURE_NAMES
 from engines.radiomics.settings import parse_settings
 from engines.radiomics.stock import extract_stock

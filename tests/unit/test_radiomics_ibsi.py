@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from engines.radiomics.features import measure_region
+from engines.radiomics.measurement import measure_region
 from engines.radiomics.names import FEATURE_NAMES
 from engines.radiomics.settings import parse_settings
 from engines.volume import Volume

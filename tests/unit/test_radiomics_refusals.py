@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from engines.errors import FeatureRefused, GeometryMismatch, InvalidInput
-from engines.radiomics.features import extract_region, measure_region
+from engines.radiomics.features import extract_region
+from engines.radiomics.measurement import measure_region
 from engines.radiomics.settings import parse_settings
 from engines.volume import Grid, Volume
 from tests.radiomics_regions import blob, grid, soft_tissue
