@@ -19,7 +19,7 @@ from node.dicom.send import PeerAddress, SendSettings, StorageDestination
 from node.errors import InstanceRefused
 from node.job import Job
 from node.log import configure_log
-from node.ports import Assess, Conclusion
+from node.ports import UNREQUESTED, Assess, Conclusion
 from node.processes import INBOX_NAME, ServicePlan
 from node.settings import Settings
 from node.steps import Progress, ignore_progress
@@ -123,7 +123,12 @@ def assess_job(settings: Settings, job: Job) -> Conclusion:
         out=out,
     )
     versions = ", ".join(f"{model.name} {model.version}" for model in report.models)
-    return Conclusion(objects=out, outcome=report.status.value, model_version=versions)
+    unrequested = report.reason_code == "not_requested"
+    return Conclusion(
+        objects=out,
+        outcome=UNREQUESTED if unrequested else report.status.value,
+        model_version=versions,
+    )
 
 
 def remove_results(data: Path, job: Job) -> None:
@@ -218,9 +223,8 @@ def find_row(settings: Settings, study: "Study") -> "ClinicalRow | NotAssessable
 
 def make_tools(settings: Settings) -> "Tools":
     """Returns models, rules and engines for an assessment."""
-    from engines.segmentation.baseline import BaselineSegmenter
-
     from engines.radiomics.settings import read_settings as read_radiomics_settings
+    from engines.segmentation.baseline import BaselineSegmenter
     from node.phases.rules import load_rules
     from node.pipeline import Tools
 

@@ -11,7 +11,7 @@ from engines.clinical.variables import ALL_VARIABLES, DEFINITIONS, Variable
 from engines.mmf import ENSEMBLE_INPUT, Group, ModelName
 from engines.models.card import ModelCard
 from engines.models.model import EndpointScores, Model, Scores
-from engines.phase import Phase
+from engines.phase import ASSESSED_PHASES, Phase
 from engines.plots import SurvivalCurve
 from engines.registration import AlignmentQuality
 from engines.segmentation.lesions import Lesion
@@ -29,7 +29,10 @@ from node.study import Instance, PhaseFinding
 
 
 def describe_phases(findings: Sequence[PhaseFinding]) -> tuple[PhaseEntry, ...]:
-    """Returns one entry per acquisition; the reason it was not used comes first among its reasons."""
+    """Returns one entry per acquisition; the reason it was not used comes first among its reasons.
+
+    The native phase is recognised, but the method does not take it: it counts as not used.
+    """
     return tuple(
         PhaseEntry(
             phase=finding.phase,
@@ -40,11 +43,17 @@ def describe_phases(findings: Sequence[PhaseFinding]) -> tuple[PhaseEntry, ...]:
             slices=len(finding.acquisition.instances),
             seconds_after_injection=finding.seconds_after_injection,
             probability=finding.probability,
-            used=finding.used,
-            reasons=((finding.excluded,) if finding.excluded else ()) + finding.reasons,
+            used=finding.used and finding.phase in ASSESSED_PHASES,
+            reasons=(*_why_not(finding), *finding.reasons),
         )
         for finding in findings
     )
+
+
+def _why_not(finding: PhaseFinding) -> tuple[str, ...]:
+    if finding.excluded:
+        return (finding.excluded,)
+    return () if finding.phase != Phase.PRE_CONTRAST else ("the method takes no native phase",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

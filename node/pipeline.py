@@ -9,7 +9,6 @@ from pathlib import Path
 
 import SimpleITK as sitk
 import structlog
-from engines.enhancement import Enhancement, measure_enhancement
 from pydantic import TypeAdapter
 
 from engines.case import (
@@ -17,6 +16,7 @@ from engines.case import (
     CaseIdentity,
     PhaseSource,
     hash_file,
+    replaced,
     seal_case,
     write_array,
     write_image,
@@ -25,6 +25,7 @@ from engines.case import (
 )
 from engines.clinical.table import ClinicalRow, complete_age
 from engines.clinical.variables import encode_variables
+from engines.enhancement import Enhancement, measure_enhancement
 from engines.errors import InvalidInput, ModelRefused, RegistrationRefused, SegmentationRefused
 from engines.models.model import Model, Scores
 from engines.models.store import load_model
@@ -58,7 +59,8 @@ from node.errors import SeriesRefused
 from node.phases.acquisitions import split_acquisitions
 from node.phases.plan import PhasePlan, list_candidates, plan_phases
 from node.phases.rules import PhaseRules
-from node.report.bundle import write_objects
+from node.report.bundle import REPORT_NAME, write_objects
+from node.report.json_form import write_json as write_report
 from node.report.record import NotAssessable, ReasonCode, Report, Status
 from node.report.sources import ReportSources, UsedAcquisition
 from node.steps import Progress, Steps, digest_words, ignore_progress
@@ -108,7 +110,8 @@ def assess_study(
 ) -> Report:
     """Returns the report of a study after writing its case folder and its result objects.
 
-    A study that cannot be assessed has a report too: the reason is its content. Steps that an earlier run finished on
+    A study that cannot be assessed has a report and objects too: the reason is their content. A study that nobody asked
+    for has the report alone. Steps that an earlier run finished on
     the same input are not done again, and the same report gives the same objects with the same UIDs.
 
     Args:
@@ -127,7 +130,14 @@ def assess_study(
         refusal = stage(walk)
         if refusal is not None:
             break
-    report = write_objects(_conclude(walk, refusal), _sources(walk), out)
+    report = _conclude(walk, refusal)
+    if (
+        report.reason_code == ReasonCode.NOT_REQUESTED
+    ):  # an archive is not told about every study that passes by
+        with replaced(out / REPORT_NAME) as draft:
+            draft.write_text(write_report(report), encoding="utf-8")
+    else:
+        report = write_objects(report, _sources(walk), out)
     _seal(walk)
     log.info(
         "study assessed",
@@ -166,13 +176,14 @@ class _Walk:
     scores: Scores | None = None
 
     @property
+    def received(self) -> tuple[Instance, ...]:
+        """Every instance but the results of ours that came back."""
+        return tuple(instance for instance in self.request.study.instances if not instance.ours)
+
+    @property
     def images(self) -> tuple[Instance, ...]:
-        """The CT instances that are not results of ours that came back."""
-        return tuple(
-            instance
-            for instance in self.request.study.instances
-            if instance.sop_class_uid in CT_STORAGE and not instance.ours
-        )
+        """The CT instances among them."""
+        return tuple(instance for instance in self.received if instance.sop_class_uid in CT_STORAGE)
 
 
 def _judge_request(walk: _Walk) -> NotAssessable | None:
@@ -211,7 +222,7 @@ def _judge_request(walk: _Walk) -> NotAssessable | None:
 
 def _plan_phases(walk: _Walk) -> NotAssessable | None:
     """Which acquisition shows which phase: headers, order, texts, and the enhancement measured in the pixels."""
-    acquisitions = split_acquisitions(walk.images)
+    acquisitions = split_acquisitions(walk.received)
     rules = walk.tools.phase_rules
     hounsfield: dict[str, dict[str, float]] = {}
     for acquisition in list_candidates(acquisitions, rules):

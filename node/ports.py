@@ -93,13 +93,17 @@ class JobStore(Protocol):
         ...
 
 
+UNREQUESTED = "unrequested"
+"""Outcome of a study that nobody asked for: a report in the data folder, nothing for the archive."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
     """What an assessment leaves behind.
 
     Attributes:
         objects: folder with the DICOM objects to deliver (``*.dcm``, searched recursively).
-        outcome: report status: assessed, not_assessable or failed.
+        outcome: report status: assessed, not_assessable or failed; or ``UNREQUESTED``, which leaves no objects.
         model_version: version that scored; "" when none did.
     """
 

@@ -13,7 +13,7 @@ import structlog
 from engines.errors import MmfError
 from node.errors import DeliveryPostponed, JobMoveRefused
 from node.job import Job, JobState
-from node.ports import Answer, Assess, Clock, Delivery, Destination, JobStore
+from node.ports import UNREQUESTED, Answer, Assess, Clock, Delivery, Destination, JobStore
 
 log = structlog.get_logger(__name__)
 
@@ -103,9 +103,12 @@ class Worker:
             return self._postpone_delivery(job, f"{type(error).__name__}: {error}", self.rules.bounded_tries)
 
     def _deliver(self, job: Job, destination: Destination | None) -> Job:
-        objects = sorted(self.jobs.conclusion(job.job_id).objects.rglob("*.dcm"))
+        conclusion = self.jobs.conclusion(job.job_id)
+        objects = sorted(conclusion.objects.rglob("*.dcm"))
         if destination is None:
             return self._finish(job, JobState.DONE, f"{len(objects)} objects stay in the data folder")
+        if not objects and conclusion.outcome == UNREQUESTED:
+            return self._finish(job, JobState.DONE, "nobody asked for this study: nothing is delivered")
         if not objects:
             return self._shelve(job, "the assessment left no objects to deliver")
         earlier = self.jobs.deliveries(job.job_id)
