@@ -84,7 +84,7 @@ def awkward_cases() -> Iterator[Case]:
     yield "two plateaus", Volume(array=halves, grid=grid(shape)), Volume(array=ball, grid=grid(shape))
     fraction = (tissue + np.random.default_rng(2).random(shape)).astype(np.float32)
     yield "float32", Volume(array=fraction, grid=grid(shape)), Volume(array=ball, grid=grid(shape))
-    wide = np.random.default_rng(3).integers(-400, 800, shape).astype(np.int16)
+    wide = np.random.default_rng(3).integers(-850, 850, shape).astype(np.int16)
     yield "many levels", Volume(array=wide, grid=grid(shape)), Volume(array=ball, grid=grid(shape))
 
 

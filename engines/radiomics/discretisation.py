@@ -11,8 +11,8 @@ from engines.radiomics.region import Region
 
 FloatVector = npt.NDArray[np.float64]
 
-MAXIMUM_LEVELS = 2400
-"""Most grey levels a region may hold: 27 neighbours of this level still add up below 2^16 (OURS)."""
+MAXIMUM_LEVELS = 1000
+"""Most grey levels a region may hold: the co-occurrence of more would take gigabytes and minutes (OURS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

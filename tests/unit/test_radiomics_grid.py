@@ -1,5 +1,7 @@
 """The fixed grid: it does not move with crops, and its one interpolation is ITK's."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -190,6 +192,15 @@ def test_every_phase_and_region_lies_on_one_grid_and_equals_pyradiomics():
             )
             assert len(found) == (14 if phase is None else 93)
             assert find_differences(found, witness) == []
+
+
+def test_an_executor_changes_nothing_but_the_time():
+    volumes = {Phase.ARTERIAL: IMAGE, Phase.DELAYED: Volume(array=soft_tissue(NATIVE.shape, 7), grid=NATIVE)}
+    regions = {"liver": LIVER, "tumour": TUMOUR, "empty": Volume(array=LIVER.array & False, grid=NATIVE)}
+    alone = extract_features(volumes, {Phase.ARTERIAL: rigid()}, regions, ONE_MM)
+    with ThreadPoolExecutor(2) as pool:
+        together = extract_features(volumes, {Phase.ARTERIAL: rigid()}, regions, ONE_MM, executor=pool)
+    assert together == alone
 
 
 def test_a_phase_that_does_not_cover_a_region_refuses_that_region_alone():
