@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,10 +143,12 @@ def _check_schema(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     """Returns pyradiomics' own reading: settings with defaults, image types, features; shape2D only where asked for."""
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
+    logging.getLogger("pykwalify").setLevel(logging.CRITICAL)  # the error itself says what the log would
     try:
         extractor = RadiomicsFeatureExtractor(dict(content)) if content else RadiomicsFeatureExtractor()
     except (RuntimeError, ValueError, TypeError) as error:  # pykwalify's own errors are runtime errors
-        raise InvalidInput(f"radiomics settings do not fit pyradiomics' format: {error}") from error
+        fault = getattr(error, "msg", None) or error
+        raise InvalidInput(f"radiomics settings do not fit pyradiomics' format: {fault}") from error
     features = dict(extractor.enabledFeatures)
     if not content.get("featureClass"):
         features.pop("shape2D", None)
