@@ -1,6 +1,7 @@
 """Trains the demonstration models: miniatures of Networks 1-3 on phantoms, out-of-fold fusion, a released model folder."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import structlog
+import torch
 
 from engines.endpoint import Endpoint
 from engines.ensemble import score_of_mortality
@@ -33,7 +35,7 @@ from train.clinical_model import RiskFit, TrainingRows, fit_risk_model
 from train.data import Split
 from train.fusion import PAPER_FOREST, ForestSettings
 from train.loop import train_network
-from train.out_of_fold import Cohort, OutOfFold, Predict, draw_folds, fit_ensembles, score_out_of_fold
+from train.out_of_fold import Cohort, OutOfFold, draw_folds, fit_ensembles, score_out_of_fold
 from train.progress import Selection
 from train.recipes import Recipe, read_recipe
 from train.release import FittedParts, Statement, round_weights, write_release
@@ -66,11 +68,11 @@ class DemoPlan:
         forest: settings of the survival forests.
     """
 
-    patients: int = 320
+    patients: int = 240
     testing: int = 200
-    folds: int = 3
+    folds: int = 2
     seed: int = 2026
-    recipe: str = "mini"
+    recipe: str = "demo"
     epochs: int | None = None
     forest: ForestSettings = PAPER_FOREST
 
@@ -113,6 +115,7 @@ def train_demo_model(
     *,
     version: str,
     created: datetime,
+    executor: Executor | None = None,
 ) -> Model:
     """Trains, releases and measures a demonstration model, and returns it.
 
@@ -123,6 +126,7 @@ def train_demo_model(
         testing: synthetic cohort that nothing is fitted on.
         version: of the release.
         created: aware time for the card.
+        executor: of processes that train the folds and the released networks side by side; None trains them in turn.
     """
     recipe = read_recipe(plan.recipe)
     if plan.epochs is not None:
@@ -130,14 +134,17 @@ def train_demo_model(
         recipe = replace(recipe, schedules=schedules)
     preprocessing = Preprocessing(side=training.inputs.shape[-1])
     cohort = training.rows()
+    everyone = np.arange(cohort.n)
+    fold = draw_folds(cohort, plan.folds, plan.seed)
+    seen = [everyone, *(np.flatnonzero(fold != number) for number in range(plan.folds))]
+    fitted = _fit_each(training, recipe, plan.seed, seen, executor)
     out_of_fold = score_out_of_fold(
         cohort,
-        partial(_fit_fold, training, recipe, plan.seed),
-        draw_folds(cohort, plan.folds, plan.seed),
+        lambda rows: partial(predict_log_risks, fitted[rows.tobytes()], training.inputs),
+        fold,
         plan.forest,
     )
-    networks = fit_networks(training, recipe, plan.seed)
-    everyone = np.arange(cohort.n)
+    networks = fitted[everyone.tobytes()]
     ensembles = fit_ensembles(
         cohort, predict_log_risks(networks, training.inputs, everyone), everyone, plan.forest
     )
@@ -181,16 +188,20 @@ def fit_networks(cohort: SyntheticCohort, recipe: Recipe, seed: int) -> Networks
         recipe: sizes and schedules.
         seed: of the networks and of the inner split.
     """
+    torch.set_num_threads(1)  # the same weights on every machine with this processor and library
     inner = draw_folds(cohort.rows(), INNER_FOLDS, seed)
     splits = [Split.VALIDATION if fold == 0 else Split.TRAINING for fold in inner]
     data = make_training_data(cohort.patients, cohort.inputs, splits)
     networks: dict[tuple[NetworkName, Endpoint], RiskNetwork] = {}
     for name in ENSEMBLE:
         trained = train_network(name, recipe.settings[name], data, recipe.schedules[name], seed=seed)
+        by_epoch: dict[int, RiskNetwork] = {}
         for endpoint, selection in _SELECTIONS.items():
-            network = trained.network(selection)
-            round_weights(network)
-            networks[name, endpoint] = network
+            epoch = trained.chosen_epoch[selection]
+            if epoch not in by_epoch:
+                by_epoch[epoch] = trained.network(selection)
+                round_weights(by_epoch[epoch])
+            networks[name, endpoint] = by_epoch[epoch]
         LOG.info(
             "network trained",
             network=name.value,
@@ -221,9 +232,18 @@ def predict_log_risks(
     }
 
 
-def _fit_fold(training: SyntheticCohort, recipe: Recipe, seed: int, rows: IntArray) -> Predict:
-    networks = fit_networks(training.take(rows), recipe, seed)
-    return partial(predict_log_risks, networks, training.inputs)
+def _fit_each(
+    training: SyntheticCohort,
+    recipe: Recipe,
+    seed: int,
+    seen: Sequence[IntArray],
+    executor: Executor | None,
+) -> dict[bytes, Networks]:
+    """Returns the networks fitted on each set of rows alone, by the bytes of the rows."""
+    cohorts = [training.take(rows) for rows in seen]
+    fit = partial(fit_networks, recipe=recipe, seed=seed)
+    fitted = map(fit, cohorts) if executor is None else executor.map(fit, cohorts)
+    return {rows.tobytes(): networks for rows, networks in zip(seen, fitted, strict=True)}
 
 
 def _training_rows(

@@ -1,7 +1,10 @@
 """``mmf-train demo-models``: trains the demonstration models on phantoms and writes their model folder."""
 
 import shutil
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -23,24 +26,26 @@ Epochs = Annotated[int | None, typer.Option("--epochs", min=5, help="Epochs inst
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the phantoms, the folds and the networks.")]
 Version = Annotated[str, typer.Option("--version", help="Version of the model.")]
 
+Processes = Annotated[
+    int, typer.Option("--processes", min=1, max=16, help="Fits that run side by side, 1 GB each.")
+]
+
 
 def demo_models(
     out: Out,
-    patients: Patients = 320,
+    patients: Patients = 240,
     testing: Testing = 200,
-    folds: Folds = 3,
+    folds: Folds = 2,
     epochs: Epochs = None,
     seed: Seed = 2026,
     version: Version = "demo-1",
+    processes: Processes = 1,
 ) -> None:
     """Trains miniatures of the three networks, Ensemble-DL and MMF on phantoms. Their numbers have no clinical meaning."""
-    import torch
-
     from engines.network_input import Preprocessing
     from train.demo_models import DemoPlan, render_cohort, train_demo_model
 
     refuse_other_content(out)
-    torch.set_num_threads(1)  # the same weights on every machine with this processor and library
     plan = DemoPlan(patients=patients, testing=testing, folds=folds, epochs=epochs, seed=seed)
     preprocessing = Preprocessing(side=32)
     typer.echo(f"rendering {patients} + {testing} phantoms", err=True)
@@ -49,7 +54,10 @@ def demo_models(
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     typer.echo(f"training 3 networks {folds + 1} times", err=True)
-    model = train_demo_model(draft, plan, training, others, version=version, created=datetime.now(UTC))
+    with _processes(processes) as executor:
+        model = train_demo_model(
+            draft, plan, training, others, version=version, created=datetime.now(UTC), executor=executor
+        )
     shutil.rmtree(out, ignore_errors=True)
     draft.rename(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
@@ -80,3 +88,10 @@ def refuse_other_content(folder: Path) -> None:
     if released and read_card((folder / CARD).read_text(encoding="utf-8")).demonstration:
         return
     raise InvalidInput(f"{folder} holds something else than a demonstration model; nothing was changed")
+
+
+def _processes(count: int) -> AbstractContextManager[Executor | None]:
+    """Returns a pool of fresh processes, or nothing for one."""
+    if count == 1:
+        return nullcontext()
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
