@@ -82,7 +82,7 @@ def read_enhancement(anatomy: CoarseAnatomy) -> Enhancement:
     if depth_mm is not None:
         cortex_hu = _median(hu, (depth_mm > CORTEX_MM[0]) & (depth_mm < CORTEX_MM[1]))
     if depth_mm is not None and cortex_hu is not None:
-        excreted = ndimage.binary_closing(kidneys, iterations=2) & (hu > cortex_hu + PELVIS_BRIGHTER_HU)
+        excreted = kidneys & (hu > cortex_hu + PELVIS_BRIGHTER_HU)
         inner = (depth_mm > MEDULLA_MM[0]) & (depth_mm < MEDULLA_MM[1])
         medulla_hu = _median(hu, inner & (hu > 25) & ~excreted)
         pelvis_hu = _median(hu, excreted & (depth_mm > CORTEX_MM[1]))

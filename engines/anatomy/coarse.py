@@ -7,7 +7,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from engines.anatomy.body import depth_below_wall, find_body, find_hull, find_lungs
-from engines.anatomy.organs import Scene, find_kidneys, find_liver, find_spleen
+from engines.anatomy.kidneys import find_kidneys
+from engines.anatomy.organs import Scene, find_liver, find_spleen
 from engines.anatomy.portal import find_portal_vein
 from engines.anatomy.shapes import Hu, Mask, disc
 from engines.anatomy.spine import SpineFrame, find_spine

@@ -1,4 +1,4 @@
-"""The large organs in one volume of unknown phase: kidneys, liver, spleen, each from fat, place and its own brightness."""
+"""Liver and spleen in one volume of unknown phase, each from place and its own most common brightness."""
 
 from dataclasses import dataclass
 
@@ -24,16 +24,6 @@ LIVER_CORE_ML = 150.0
 
 SPLEEN_ML = (15.0, 1500.0)
 
-KIDNEY_TRIALS = 4
-"""So many of the largest bright pieces on each side are judged (OURS)."""
-
-KIDNEY_ML = (40.0, 400.0)
-KIDNEY_SECTION_MM2 = 5500.0
-KIDNEY_HEIGHT_MM = 45.0
-KIDNEY_BRIGHTEST_HU = 300.0
-KIDNEY_FAT = 0.25
-"""Volume, largest section, least height, greatest median HU of a kidney, and least share of fat around it (OURS)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
@@ -56,70 +46,6 @@ class Scene:
     depth_mm: Hu
     taken: Mask
     lung_base: int | None
-
-
-def find_kidneys(scene: Scene) -> Mask:
-    """Returns the kidneys as pieces brighter than muscle at both sides of the spine; empty before contrast.
-
-    Args:
-        scene: the volume.
-    """
-    frame, hu, grid = scene.frame, scene.hu, scene.grid
-    pixel_mm = grid.spacing_mm[1]
-    kidneys = np.zeros_like(scene.taken)
-    muscle = muscle_hu(scene)
-    if muscle is None:
-        return kidneys
-    aside = np.abs(frame.left_mm)
-    box = (aside > 22) & (aside < 105) & (frame.back_mm > -85) & (frame.back_mm < 25) & ~scene.taken
-    core = (
-        box & (aside > 35) & (aside < 80) & (frame.back_mm > -55) & (hu > muscle) & (hu < KIDNEY_BRIGHTEST_HU)
-    )
-    if np.count_nonzero(core) < 200:
-        return kidneys
-    bright = float(np.percentile(hu[core], 90))
-    if bright - muscle < 50:
-        return kidneys
-    shell = box & (scene.depth_mm > 6) & (hu > muscle + 0.5 * (bright - muscle)) & (hu < 420)
-    shell = ndimage.binary_opening(shell, structure=disc(4.0, pixel_mm)[None])
-    for side in (frame.left_mm < 0, frame.left_mm > 0):
-        labels, count = ndimage.label(shell & side)
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        for n in np.argsort(-sizes)[:KIDNEY_TRIALS] + 1:
-            piece = _fill_kidney(labels == n, box & side & (hu > -20), pixel_mm)
-            if _is_kidney(piece, scene):
-                kidneys |= piece
-                break
-    return kidneys
-
-
-def _fill_kidney(cortex: Mask, allowed: Mask, pixel_mm: float) -> Mask:
-    """Returns a piece of cortex with what it surrounds: medulla and sinus, smoothed."""
-    edge = round(18 / pixel_mm)
-    filled = np.zeros_like(cortex)
-    for k in np.flatnonzero(cortex.any(axis=(1, 2))):
-        closed = ndimage.binary_closing(np.pad(cortex[k], edge), structure=disc(15.0, pixel_mm))
-        filled[k] = ndimage.binary_fill_holes(closed)[edge:-edge, edge:-edge]
-    return largest_part(ndimage.binary_opening(filled & allowed, structure=disc(7.0, pixel_mm)[None]))
-
-
-def _is_kidney(piece: Mask, scene: Scene) -> bool:
-    """Returns whether a bright piece has the size of a kidney, lies in fat and is not oral contrast."""
-    grid = scene.grid
-    volume_ml = np.count_nonzero(piece) * grid.voxel_volume_ml
-    if not KIDNEY_ML[0] < volume_ml < KIDNEY_ML[1]:
-        return False
-    areas_mm2 = piece.sum(axis=(1, 2)) * grid.spacing_mm[1] * grid.spacing_mm[2]
-    if (
-        areas_mm2.max() > KIDNEY_SECTION_MM2
-        or np.count_nonzero(areas_mm2) * grid.spacing_mm[0] < KIDNEY_HEIGHT_MM
-    ):
-        return False
-    if float(np.median(scene.hu[piece])) > KIDNEY_BRIGHTEST_HU:
-        return False
-    around = ndimage.binary_dilation(piece, structure=disc(7.0, grid.spacing_mm[1])[None])
-    around &= ~ndimage.binary_dilation(piece, structure=disc(3.0, grid.spacing_mm[1])[None])
-    return float(np.mean(scene.hu[around] < 0)) > KIDNEY_FAT
 
 
 def find_liver(scene: Scene, kidneys: Mask) -> Mask:
@@ -184,8 +110,8 @@ def muscle_hu(scene: Scene) -> float | None:
     frame = scene.frame
     beside = (
         (np.abs(frame.left_mm) > 20)
-        & (np.abs(frame.left_mm) < 45)
-        & (frame.back_mm > 0)
+        & (np.abs(frame.left_mm) < 50)
+        & (frame.back_mm > -20)
         & (frame.back_mm < 30)
     )
     muscle = beside & (scene.smooth > 10) & (scene.smooth < 110)
@@ -194,13 +120,14 @@ def muscle_hu(scene: Scene) -> float | None:
     return float(np.median(scene.hu[muscle]))
 
 
-def dominant_hu(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+def dominant_hu(values: npt.NDArray[np.float32], *, highest: float = 260.0) -> tuple[float, float]:
     """Returns the most common HU and the half width of the band about it that one organ fills.
 
     Args:
         values: smoothed HU, not empty.
+        highest: brighter values are not counted.
     """
-    counts, edges = np.histogram(values, bins=np.arange(0.0, 260.0, 2.0))
+    counts, edges = np.histogram(values, bins=np.arange(0.0, highest, 2.0))
     smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)
     peak = int(smooth.argmax())
     mode = float(edges[peak] + 1.0)
