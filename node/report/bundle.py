@@ -13,7 +13,7 @@ from engines.plots import SurvivalCurve
 from node.report.header import Envelope, list_undecoded, localise, read_source
 from node.report.json_form import write_json
 from node.report.record import ObjectEntry, Report
-from node.report.segments import BoolArray, draw_masks, list_segments
+from node.report.segments import PhaseMasks, draw_masks, list_segments
 from node.report.sources import ReportSources
 from node.report.uids import digest_report
 from node.report.validate import validate_object
@@ -63,12 +63,12 @@ def write_objects(report: Report, sources: ReportSources, out: Path, *, capture:
         concluded=localise(report.concluded_at, source),
     )
     segmentations = {
-        used.phase: build_segmentation(envelope, used, segments, masks[used.phase])
+        used.phase: build_segmentation(envelope, used, masks[used.phase])
         for used in sources.used
-        if used.phase in masks and any(mask.any() for mask in masks[used.phase])
+        if used.phase in masks and not masks[used.phase].empty
     }
-    document = build_document(envelope, sources, segments, masks, segmentations)
-    pdf = write_pdf(envelope, sources, segments, masks)
+    document = build_document(envelope, sources, masks, segmentations)
+    pdf = write_pdf(envelope, sources, masks)
     objects = [("SEG", f"SEG_{phase.value}", dataset) for phase, dataset in segmentations.items()]
     objects += [("SR", "SR", document), ("PDF", "PDF", encapsulate_pdf(envelope, sources, pdf))]
     pictures = picture_pages(pdf)
@@ -86,9 +86,7 @@ def write_objects(report: Report, sources: ReportSources, out: Path, *, capture:
     return complete
 
 
-def _source_digests(
-    sources: ReportSources, source: Dataset, masks: dict[Phase, tuple[BoolArray, ...]]
-) -> list[str]:
+def _source_digests(sources: ReportSources, source: Dataset, masks: dict[Phase, PhaseMasks]) -> list[str]:
     """What the objects hold beyond the report, as digests: patient, slices by UID, masks, curves, activation maps."""
     patient = [
         str(source.get(key, "")) for key in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -96,8 +94,10 @@ def _source_digests(
     digests = [_digest("\x00".join(patient).encode("utf-8"))]
     for used in sources.used:
         uids = " ".join(instance.sop_instance_uid for instance in used.acquisition.instances)
-        bits = [np.packbits(mask).tobytes() for mask in masks.get(used.phase, ())]
-        digests.append(_digest(used.phase.value.encode(), uids.encode(), *bits))
+        digests.append(_digest(used.phase.value.encode(), uids.encode()))
+        drawn = masks.get(used.phase)
+        for array in () if drawn is None else (drawn.liver, drawn.lesions):
+            digests.append("" if array is None else _digest(np.ascontiguousarray(array).data))
     for cohort in sources.cohort_curves:
         digests.append(_digest(cohort.endpoint.encode(), cohort.group.encode(), *_curve_bytes(cohort.curve)))
     for own in sources.patient_curves:
@@ -112,10 +112,10 @@ def _curve_bytes(curve: SurvivalCurve) -> list[bytes]:
     return [np.asarray(array, dtype="<f8").tobytes() for array in arrays if array is not None]
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(*parts: bytes | memoryview) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(memoryview(part).nbytes.to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
 

@@ -14,7 +14,7 @@ from engines.errors import GeometryMismatch
 from engines.phase import Phase
 from node.report import codes
 from node.report.header import Envelope, SeriesPlace, stamp
-from node.report.segments import BoolArray, Segment
+from node.report.segments import PhaseMasks, Segment
 from node.report.slices import SourceSlice, locate_slices
 from node.report.sources import UsedAcquisition
 from node.study import Instance
@@ -31,16 +31,13 @@ SERIES_NUMBERS: Final = {
 """Series numbers of the segmentations, above what scanners use (OURS)."""
 
 
-def build_segmentation(
-    envelope: Envelope, used: UsedAcquisition, segments: tuple[Segment, ...], masks: tuple[BoolArray, ...]
-) -> Dataset:
+def build_segmentation(envelope: Envelope, used: UsedAcquisition, masks: PhaseMasks) -> Dataset:
     """Returns the Segmentation of one acquisition, binary, encoded Explicit VR Little Endian.
 
     Args:
         envelope: what the result's objects share.
         used: the acquisition whose slices the frames lie on.
-        segments: at least one.
-        masks: of each segment, bool (z, y, x) on the acquisition's native grid.
+        masks: at least one segment, on the acquisition's native grid, not all empty.
 
     Raises:
         GeometryMismatch: the volume's grid is not that of the slices.
@@ -49,7 +46,7 @@ def build_segmentation(
     """
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
-    images, planes = _source_images(used, locate_slices(used))
+    images, planes = _source_images(used, _outlined_slices(used, masks))
     place = seg_place(used.phase)
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -57,9 +54,9 @@ def build_segmentation(
         )  # highdicom's notes on empty slices and names left out on purpose
         segmentation: Dataset = Segmentation(
             source_images=images,
-            pixel_array=np.stack([_frames(mask, planes) for mask in masks], axis=-1),
+            pixel_array=_frames(masks, planes),
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_describe(segment) for segment in segments],
+            segment_descriptions=[_describe(segment) for segment in masks.segments],
             series_instance_uid=envelope.uid("series", place.kind),
             series_number=place.series_number,
             sop_instance_uid=envelope.uid("instance", place.kind),
@@ -149,10 +146,24 @@ def _source_image(instance: Instance, used: UsedAcquisition) -> Dataset:
     return image
 
 
-def _frames(mask: BoolArray, planes: list[int | None]) -> npt.NDArray[np.uint8]:
-    """The mask's planes in the order of the source's frames, uint8 (frames, rows, columns)."""
-    empty = np.zeros(mask.shape[1:], dtype=np.uint8)
-    return np.stack([empty if z is None else mask[z].astype(np.uint8) for z in planes])
+def _outlined_slices(used: UsedAcquisition, masks: PhaseMasks) -> tuple[SourceSlice, ...]:
+    """The slices that show any segment: the object holds no frame for the others."""
+    drawn = np.zeros(masks.shape[0], dtype=np.bool_)
+    for array in (masks.liver, masks.lesions):
+        if array is not None:
+            drawn |= array.any(axis=(1, 2))
+    return tuple(source for source in locate_slices(used) if drawn[source.z])
+
+
+def _frames(masks: PhaseMasks, planes: list[int | None]) -> npt.NDArray[np.uint8]:
+    """The segments' planes in the order of the source's frames, uint8 (frames, rows, columns, segments)."""
+    pixels = np.zeros((len(planes), *masks.shape[1:], len(masks.segments)), dtype=np.uint8)
+    for number, segment in enumerate(masks.segments):
+        mask = masks.of(segment)
+        for frame, z in enumerate(planes):
+            if z is not None:
+                pixels[frame, :, :, number] = mask[z]
+    return pixels
 
 
 def blank_reference(instance: Instance) -> Dataset:

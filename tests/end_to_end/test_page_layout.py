@@ -72,7 +72,7 @@ def draw(report, sources):
     envelope = Envelope(
         report=report, source=source, digest="0", concluded=localise(report.concluded_at, source)
     )
-    return write_pdf(envelope, sources, segments, masks)
+    return write_pdf(envelope, sources, masks)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from node.report.pdf.refusal import draw_refusal
 from node.report.pdf.sections import patient_line, read_details
 from node.report.pdf.summary import draw_summary
 from node.report.record import Status
-from node.report.segments import BoolArray, Segment
+from node.report.segments import PhaseMasks
 from node.report.sources import ReportSources
 from node.report.wording import warnings_of
 
@@ -25,16 +25,14 @@ _PAGE_SCALE: Final = 125.0 / 72.0
 def write_pdf(
     envelope: Envelope,
     sources: ReportSources,
-    segments: tuple[Segment, ...],
-    masks: dict[Phase, tuple[BoolArray, ...]],
+    masks: dict[Phase, PhaseMasks],
 ) -> bytes:
     """Returns the report as PDF; the same report gives the same bytes.
 
     Args:
         envelope: what the result's objects share.
         sources: volumes and curves.
-        segments: structures with outlines; may be empty.
-        masks: of each segment, by phase, on the phase's grid.
+        masks: the structures that were outlined, by phase; may be empty.
     """
     report = envelope.report
     details = read_details(envelope.source)
@@ -48,9 +46,9 @@ def write_pdf(
     paper = Paper(head, created=envelope.concluded)
     if report.status == Status.ASSESSED:
         draw_summary(paper, report, sources, details)
-        if segments and masks:
+        if masks:
             paper.start_page()
-            draw_pictures(paper, sources, segments, masks)
+            draw_pictures(paper, sources, masks)
         paper.start_page()
         draw_method(paper, report, sources)
     else:

@@ -9,7 +9,7 @@ from engines.phase import Phase
 from engines.plots import MUTED, Outline, SlicePicture, plot_slice
 from engines.volume import Volume, resample
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, Paper, bytes_of
-from node.report.segments import BoolArray, Segment
+from node.report.segments import LIVER_NAME, TUMOUR_NAME, BoolArray, PhaseMasks, Segment
 from node.report.slices import largest_plane
 from node.report.sources import ReportSources, SaliencyMap, UsedAcquisition
 
@@ -20,46 +20,40 @@ _BODY_HU: Final = -300.0
 _ZOOM_MARGIN_MM: Final = 25.0
 """Surroundings shown about the liver (OURS)."""
 
-_LIVER_NAME: Final = "liver"
-_TUMOUR_NAME: Final = "tumour"
-
 
 def draw_pictures(
     paper: Paper,
     sources: ReportSources,
-    segments: tuple[Segment, ...],
-    masks: dict[Phase, tuple[BoolArray, ...]],
+    masks: dict[Phase, PhaseMasks],
 ) -> None:
     """Draws the key slices of every phase used, one phase a column.
 
     Args:
         paper: at the top of a fresh page.
         sources: volumes, and activation maps where they were made.
-        segments: structures with outlines.
-        masks: of each segment, by phase, on the phase's grid.
+        masks: the structures that were outlined, by phase.
     """
     shown = [used for used in sources.used if used.phase in masks]
-    if not shown or not segments:
+    if not shown:
         return
-    outlined = tuple(segment for segment in segments if segment.structure.name in (_LIVER_NAME, _TUMOUR_NAME))
+    segments = masks[shown[0].phase].segments
+    outlined = tuple(segment for segment in segments if segment.structure.name in (LIVER_NAME, TUMOUR_NAME))
     rows: list[tuple[str, str, bool, bool]] = []
-    if any(segment.structure.name == _TUMOUR_NAME for segment in segments):
-        rows.append(("Largest section of the tumour", _TUMOUR_NAME, True, False))
-        rows.append(("The same section, outlined", _TUMOUR_NAME, True, True))
-    rows.append(("Largest section of the liver, outlined", _LIVER_NAME, False, True))
+    if any(segment.structure.name == TUMOUR_NAME for segment in segments):
+        rows.append(("Largest section of the tumour", TUMOUR_NAME, True, False))
+        rows.append(("The same section, outlined", TUMOUR_NAME, True, True))
+    rows.append(("Largest section of the liver, outlined", LIVER_NAME, False, True))
     for title, name, zoom, lines in rows:
         _draw_row(
             paper,
             title,
             shown,
             [
-                _picture(
-                    used, segments, masks[used.phase], name, zoom=zoom, outlined=outlined if lines else ()
-                )
+                _picture(used, masks[used.phase], name, zoom=zoom, outlined=outlined if lines else ())
                 for used in shown
             ],
         )
-    _draw_saliency(paper, sources, segments, masks)
+    _draw_saliency(paper, sources, masks)
     _draw_legend(paper, outlined)
 
 
@@ -99,31 +93,27 @@ def _draw_row(
 
 def _picture(
     used: UsedAcquisition,
-    segments: tuple[Segment, ...],
-    masks: tuple[BoolArray, ...],
+    masks: PhaseMasks,
     name: str,
     *,
     zoom: bool,
     outlined: tuple[Segment, ...],
 ) -> tuple[int, SlicePicture] | None:
     """The plane where the structure ``name`` is largest, and how it is shown; None where the structure is empty."""
-    named = {segment.structure.name: mask for segment, mask in zip(segments, masks, strict=True)}
-    plane = largest_plane(named[name]) if name in named else None
-    if plane is None:
+    mask = masks.named(name)
+    plane = None if mask is None else largest_plane(mask)
+    if mask is None or plane is None:
         return None
     volume = used.volume
-    liver = named.get(_LIVER_NAME, named[name])
+    liver = masks.named(LIVER_NAME)
+    around = np.logical_or.reduce(mask if liver is None or not liver.any() else liver, axis=0)
     return plane, SlicePicture(
         plane=volume.array[plane],
         spacing_mm=volume.grid.spacing_mm[1:],
         row_axis=volume.grid.axes[1],
         column_axis=volume.grid.axes[2],
-        box=_box(np.logical_or.reduce(liver, axis=0), volume, _ZOOM_MARGIN_MM)
-        if zoom
-        else _box(_body(volume, plane), volume, 8.0),
-        outlines=tuple(
-            Outline(mask=named[segment.structure.name][plane], colour=segment.rgb) for segment in outlined
-        ),
+        box=_box(around, volume, _ZOOM_MARGIN_MM) if zoom else _box(_body(volume, plane), volume, 8.0),
+        outlines=tuple(Outline(mask=masks.of(segment)[plane], colour=segment.rgb) for segment in outlined),
     )
 
 
@@ -157,8 +147,7 @@ def _span(centre: float, length: float, size: int) -> tuple[int, int]:
 def _draw_saliency(
     paper: Paper,
     sources: ReportSources,
-    segments: tuple[Segment, ...],
-    masks: dict[Phase, tuple[BoolArray, ...]],
+    masks: dict[Phase, PhaseMasks],
 ) -> None:
     """Draws the activation maps of the networks on the portal-venous slices, overall survival first."""
     for endpoint in ("OS", "PFS"):
@@ -166,7 +155,7 @@ def _draw_saliency(
         used = sources.acquisition(Phase.PORTAL_VENOUS)
         if not maps or used is None or used.phase not in masks:
             continue
-        pictures = [_saliency_picture(used, segments, masks[used.phase], entry) for entry in maps[:3]]
+        pictures = [_saliency_picture(used, masks[used.phase], entry) for entry in maps[:3]]
         width = (CONTENT_MM - _GAP_MM * 2) / 3
         drawn = [plot_slice(picture, width_mm=width) for picture in pictures]
         tallest = max(height for _, height in drawn)
@@ -185,15 +174,14 @@ def _draw_saliency(
         paper.pdf.set_xy(MARGIN_MM, top + tallest + 6.0)
 
 
-def _saliency_picture(
-    used: UsedAcquisition, segments: tuple[Segment, ...], masks: tuple[BoolArray, ...], entry: SaliencyMap
-) -> SlicePicture:
+def _saliency_picture(used: UsedAcquisition, masks: PhaseMasks, entry: SaliencyMap) -> SlicePicture:
     """The plane where the map is strongest inside the liver."""
-    named = {segment.structure.name: mask for segment, mask in zip(segments, masks, strict=True)}
     heat = entry.volume
     if not heat.grid.matches(used.volume.grid):
         heat = resample(heat, used.volume.grid, outside=0.0)
-    liver = named.get(_LIVER_NAME, np.ones(heat.array.shape, dtype=np.bool_))
+    liver = masks.named(LIVER_NAME)
+    if liver is None or not liver.any():
+        liver = np.ones(heat.array.shape, dtype=np.bool_)
     plane = int((heat.array * liver).sum(axis=(1, 2)).argmax())
     volume = used.volume
     return SlicePicture(

@@ -23,7 +23,7 @@ from node.report import codes
 from node.report.header import Envelope, SeriesPlace, stamp
 from node.report.record import Status
 from node.report.seg import blank_reference
-from node.report.segments import BoolArray, Segment
+from node.report.segments import PhaseMasks
 from node.report.slices import SourceSlice, locate_slices
 from node.report.sources import ReportSources, UsedAcquisition
 from node.report.sr.items import HAS_CONCEPT_MOD, code, container
@@ -43,8 +43,7 @@ _ENGLISH: Final = Code("en", "RFC5646", "English")
 def build_document(
     envelope: Envelope,
     sources: ReportSources,
-    segments: tuple[Segment, ...],
-    masks: dict[Phase, tuple[BoolArray, ...]],
+    masks: dict[Phase, PhaseMasks],
     segmentations: dict[Phase, Dataset],
 ) -> Dataset:
     """Returns the Comprehensive 3D SR of the report.
@@ -52,8 +51,7 @@ def build_document(
     Args:
         envelope: what the result's objects share.
         sources: the acquisitions used and the instance that stands for the study.
-        segments: structures that were outlined; may be empty.
-        masks: of each segment, by phase, bool (z, y, x) on the phase's grid.
+        masks: the structures that were outlined, by phase; may be empty.
         segmentations: the SEG objects by phase.
 
     Raises:
@@ -66,7 +64,7 @@ def build_document(
     root = ContainerContentItem(name=codes.IMAGING_MEASUREMENT_REPORT, template_id="1500")
     root.ContentSequence = ContentSequence()
     root.ContentSequence.extend(_context(envelope))
-    for item in _body(envelope, sources, segments, masks, segmentations, slices):
+    for item in _body(envelope, sources, masks, segmentations, slices):
         if item is not None:
             root.ContentSequence.append(item)
     evidence = [blank_reference(instance) for used in sources.used for instance in used.acquisition.instances]
@@ -140,20 +138,20 @@ def _procedure(source: Dataset) -> Code:
 def _body(
     envelope: Envelope,
     sources: ReportSources,
-    segments: tuple[Segment, ...],
-    masks: dict[Phase, tuple[BoolArray, ...]],
+    masks: dict[Phase, PhaseMasks],
     segmentations: dict[Phase, Dataset],
     slices: dict[Phase, tuple[SourceSlice, ...]],
 ) -> list[ContentItem | None]:
     shown: list[tuple[UsedAcquisition, tuple[SourceSlice, ...]]] = [
-        (used, list_key_slices(slices[used.phase], masks.get(used.phase, ()))) for used in sources.used
+        (used, list_key_slices(slices[used.phase], masks.get(used.phase))) for used in sources.used
     ]
     regions: list[ContentItem] = []
     reference = sources.acquisition(REFERENCE_PHASE)
     if reference is not None and REFERENCE_PHASE in segmentations:
-        for segment, mask in zip(segments, masks[REFERENCE_PHASE], strict=True):
+        drawn = masks[REFERENCE_PHASE]
+        for segment in drawn.segments:
             regions += measure_region(
-                segment, mask, reference, slices[REFERENCE_PHASE], segmentations[REFERENCE_PHASE]
+                segment, drawn.of(segment), reference, slices[REFERENCE_PHASE], segmentations[REFERENCE_PHASE]
             )
     return [
         catalogue(envelope.report, shown),

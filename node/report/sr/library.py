@@ -4,20 +4,20 @@ from highdicom.sr import ContentItem, ImageContentItem
 
 from node.report import codes
 from node.report.record import Report
-from node.report.segments import BoolArray
+from node.report.segments import PhaseMasks
 from node.report.slices import SourceSlice, largest_plane
 from node.report.sources import UsedAcquisition
 from node.report.sr.items import CONTAINS, HAS_ACQ_CONTEXT, code, container, number, text
 
 
-def list_key_slices(slices: tuple[SourceSlice, ...], masks: tuple[BoolArray, ...]) -> tuple[SourceSlice, ...]:
+def list_key_slices(slices: tuple[SourceSlice, ...], masks: PhaseMasks | None) -> tuple[SourceSlice, ...]:
     """Returns the slices on which a structure is largest, each once; the middle one where nothing was drawn.
 
     Args:
         slices: the acquisition's slices, ascending.
-        masks: bool (z, y, x) on the acquisition's grid.
+        masks: the structures on the acquisition's grid, or None.
     """
-    planes = {largest_plane(mask) for mask in masks} - {None}
+    planes = set() if masks is None else {largest_plane(masks.of(segment)) for segment in masks.segments}
     chosen = tuple(source for source in slices if source.z in planes)
     return chosen or (slices[len(slices) // 2],)
 

@@ -6,6 +6,7 @@ from pydicom.sr.coding import Code
 from node.report import codes
 from node.report.header import Envelope
 from node.report.record import ReasonCode, Report, Risk, Status, SurvivalPoint
+from node.report.segments import list_hidden_lesions
 from node.report.sr.items import (
     HAS_CONCEPT_MOD,
     INFERRED_FROM,
@@ -59,6 +60,10 @@ def evaluate(report: Report) -> ContentItem:
     for risk in report.risks:
         level = codes.HIGH_RISK if risk.group == "high" else codes.LOW_RISK
         items.append(code(codes.risk_group_concept(risk.endpoint), level))
+    hidden = len(list_hidden_lesions(report))
+    if hidden:
+        sentence = f"{hidden} smaller lesions are part of the tumour and have no segment of their own"
+        items.append(text(codes.FLAG, sentence))
     items += [text(codes.ACQUISITION, describe_phase(entry)) for entry in report.phases]
     items += [text(codes.MISSING, sentence) for sentence in report.missing]
     items += [text(codes.FLAG, sentence) for sentence in report.flags]

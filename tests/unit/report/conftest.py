@@ -36,9 +36,7 @@ def masks(sources, segments):
 
 
 @pytest.fixture(scope="session")
-def segmentations(envelope, sources, segments, masks):
+def segmentations(envelope, sources, masks):
     from node.report.seg import build_segmentation
 
-    return {
-        used.phase: build_segmentation(envelope, used, segments, masks[used.phase]) for used in sources.used
-    }
+    return {used.phase: build_segmentation(envelope, used, masks[used.phase]) for used in sources.used}

@@ -16,15 +16,15 @@ from tests.report_study import ANNEX_K_NAME, make_failure
 
 
 @pytest.fixture(scope="module")
-def document(envelope, sources, segments, masks, segmentations):
-    return build_document(envelope, sources, segments, masks, segmentations)
+def document(envelope, sources, masks, segmentations):
+    return build_document(envelope, sources, masks, segmentations)
 
 
 @pytest.fixture(scope="module")
 def failure(envelope, sources):
     report = make_failure()
     sealed = replace(envelope, report=report, digest=digest_report(report))
-    return build_document(sealed, ReportSources(instance=sources.instance), (), {}, {})
+    return build_document(sealed, ReportSources(instance=sources.instance), {}, {})
 
 
 def children(item, code=None, value_type=None):
@@ -58,7 +58,7 @@ def test_measurement_groups_read_back_through_highdicom(document, segments, segm
 
 def test_outline_lies_on_the_largest_slice_of_the_lesion(document, sources, masks):
     planar = Comprehensive3DSR.from_dataset(document).content.get_planar_roi_measurement_groups()
-    mask = masks[Phase.PORTAL_VENOUS][2]
+    mask = masks[Phase.PORTAL_VENOUS].named("lesion 1")
     z = int(mask.sum(axis=(1, 2)).argmax())
     region = planar[2].roi
     image = region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
@@ -176,7 +176,7 @@ def test_comprehensive_sr_holds_the_same_content(document):
 
 def test_a_corrected_result_names_its_predecessor(envelope, sources):
     corrected = replace(ReportSources(instance=sources.instance), predecessor=("1.2.3", "1.2.4"))
-    document = build_document(envelope, corrected, (), {}, {})
+    document = build_document(envelope, corrected, {}, {})
     series = document.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert series.SeriesInstanceUID == "1.2.4"
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3"
