@@ -342,15 +342,19 @@ def _maximise(data: RiskSets, ridge: float) -> tuple[FloatArray, Likelihood, flo
         objective = state.log_likelihood - ridge / 2 * float(beta @ beta)
         if float(gradient @ step) / 2 <= _CONVERGED_DECREMENT * max(1.0, abs(objective)):
             return beta, state, null, iteration, np.abs(step) > _SEPARATING_STEP
+        part = 1.0
         for _ in range(_MAX_HALVINGS):
-            trial = beta + step
+            trial = beta + part * step
             new = partial_likelihood(data, trial)
             reached = new.log_likelihood - ridge / 2 * float(trial @ trial)
             if np.isfinite(reached) and reached >= objective - _ROUNDING * abs(objective):
                 break
-            step = step / 2
+            part /= 2
+        else:
+            break  # no step along the gradient gains: the likelihood rises beyond what floating point can hold
         beta, state = trial, new
-    return beta, state, null, MAX_ITERATIONS, np.abs(step) > _SEPARATING_STEP
+    # Without convergence in so many steps the coefficients grow for ever.
+    return beta, state, null, iteration, np.abs(step) >= min(_SEPARATING_STEP, np.abs(step).max())
 
 
 def _baseline(data: RiskSets, state: Likelihood, scale: FloatArray, outcome: Outcome) -> Baseline:

@@ -58,18 +58,20 @@ def assess_proportionality(
         raise InvalidInput("the test of proportional hazards needs a fit without a ridge")
     if x.shape != (outcome.n, len(fit.names)) or (fit.n, fit.events) != (outcome.n, outcome.events):
         raise InvalidInput("the test of proportional hazards needs the patients of the fit")
-    data = arrange_risk_sets(x - fit.means, outcome, fit.ties)
+    spread = x.std(axis=0)  # the test does not depend on units; its matrices do
+    beta = fit.coefficients * spread
+    data = arrange_risk_sets((x - fit.means) / spread, outcome, fit.ties)
     if data.time.size < 2:
         raise SurvivalRefused("all events lie at one time: change over time cannot be tested")
-    state = partial_likelihood(data, fit.coefficients)
+    state = partial_likelihood(data, beta)
     clock = _clock(outcome, data.time, scale)[data.group]
     clock = clock - clock.mean()
     residual = data.x[data.event] - state.mean
-    spread = _risk_set_covariances(data, fit.coefficients, state.mean)
+    covariances = _risk_set_covariances(data, beta, state.mean)
     score = clock @ residual
-    within = spread.sum(axis=0)
-    across = np.einsum("d,dpq->pq", clock, spread)
-    squared = np.einsum("d,dpq->pq", clock**2, spread)
+    within = covariances.sum(axis=0)
+    across = np.einsum("d,dpq->pq", clock, covariances)
+    squared = np.einsum("d,dpq->pq", clock**2, covariances)
     variance = squared - across @ linalg.solve(within, across, assume_a="sym")
     tests = [_chi_squared(name, float(score[k] ** 2 / variance[k, k]), 1) for k, name in enumerate(fit.names)]
     joint = float(score @ linalg.solve(variance, score, assume_a="sym"))

@@ -108,7 +108,7 @@ def partial_likelihood(data: RiskSets, beta: FloatArray) -> Likelihood:
     if share.any():
         sum0 = sum0 - share * data.tied_sums(weight)[data.group]
         sum1 = sum1 - share[:, None] * data.tied_sums(weighted)[data.group]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         mean = sum1 / sum0[:, None]
         log_likelihood = float(np.sum(eta[data.event] - shift) - np.sum(np.log(sum0)))
         hazard = np.zeros(data.time.size)
@@ -118,8 +118,9 @@ def partial_likelihood(data: RiskSets, beta: FloatArray) -> Likelihood:
         exposure = np.concatenate(([0.0], np.cumsum(hazard)))[data.last]
         exposure[data.event] -= tied[data.last[data.event] - 1]
         information = (weighted * exposure[:, None]).T @ data.x - mean.T @ mean
+    finite = np.isfinite(log_likelihood) and np.isfinite(information).all()
     return Likelihood(
-        log_likelihood=log_likelihood if np.isfinite(log_likelihood) else -np.inf,
+        log_likelihood=log_likelihood if finite else -np.inf,
         gradient=data.x[data.event].sum(axis=0) - mean.sum(axis=0),
         information=(information + information.T) / 2,
         denominator=sum0,

@@ -165,6 +165,52 @@ def test_all_censored_cohort_has_no_c_and_says_why(tmp_path):
     json.loads(encode_json(encode_records((record,), measure_risk(table))))
 
 
+def same(name, value):
+    def spoil(columns):
+        columns[name] = [value] * len(columns[name])
+
+    return spoil
+
+
+def perfect(columns):
+    columns["MMF"] = -columns["os_months"]
+    columns["os_event"] = np.ones_like(columns["os_event"])
+
+
+def one_patient_tested(columns):
+    columns["cohort"] = ["training"] * (len(columns["cohort"]) - 1) + ["testing"]
+
+
+def unscored_in_discovery(columns):
+    columns["MMF"] = [
+        value if cohort == "testing" else ""
+        for cohort, value in zip(columns["cohort"], columns["MMF"], strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        same("MMF", 1.0),
+        same("os_months", 5.0),
+        same("os_months", 0.0),
+        same("lung_metastasis", 0),
+        same("age", ""),
+        perfect,
+        one_patient_tested,
+        unscored_in_discovery,
+    ],
+)
+def test_odd_tables_are_measured_or_said_not_to_be_estimable(tmp_path, spoil):
+    table = read_score_table(write_table(tmp_path / "scores.csv", n=30, spoil=spoil))
+    records = measure_models(table, SETTINGS)
+    encoded = json.loads(encode_json(encode_records(records, measure_risk(table))))
+    assert all(record["c_index"] is not None or record["reason"] for record in encoded)
+    for endpoint in table.endpoints:
+        for cohort in table.cohorts:
+            tabulate_cox(list_covariates(table, "MMF", endpoint.name), endpoint, table.rows(cohort))
+
+
 def test_coarse_score_is_split_between_its_two_values():
     from engines.survival.outcome import Outcome
 

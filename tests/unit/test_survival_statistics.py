@@ -194,6 +194,21 @@ def test_score_rounded_beside_the_variables_it_was_made_of_counts_as_dependent()
         fit_cox(np.column_stack([score, x]), outcome)
 
 
+@pytest.mark.parametrize("time", [np.arange(1.0, 201), np.full(200, 3.0) + (np.arange(200) > 0)])
+def test_score_that_orders_every_event_separates_whatever_its_size(time):
+    outcome = Outcome(time, np.ones(200, dtype=bool))
+    with pytest.raises(VariableSeparates):
+        fit_cox(np.column_stack([-time, np.random.default_rng(3).normal(size=200)]), outcome)
+
+
+def test_units_of_any_size_give_the_same_tests():
+    x, outcome = simulate(120, 23)
+    small, large = (fit_cox(x * unit, outcome) for unit in (1.0, 1e12))
+    np.testing.assert_allclose(large.coefficients * 1e12, small.coefficients, rtol=1e-8)
+    tests = [assess_proportionality(fit, x * unit, outcome) for fit, unit in ((small, 1.0), (large, 1e12))]
+    np.testing.assert_allclose(tests[1][-1].statistic, tests[0][-1].statistic, rtol=1e-6)
+
+
 def test_dependent_variables_fit_with_a_ridge():
     x, outcome = simulate(80, 6)
     both = np.column_stack([x[:, 0], x[:, 0]])
@@ -275,6 +290,31 @@ def test_uno_c_without_censoring_is_harrell_c():
     x, outcome = simulate(90, 12)
     complete = Outcome(outcome.time, np.ones(outcome.n, dtype=bool))
     assert uno_c(x[:, 0], complete) == pytest.approx(harrell_c(x[:, 0], complete), rel=1e-12)
+
+
+def test_weighted_statistics_equal_scikit_survival_where_no_times_are_tied():
+    from sksurv.metrics import (
+        concordance_index_ipcw,
+        cumulative_dynamic_auc,
+        integrated_brier_score,
+    )
+    from sksurv.util import Surv
+
+    random = np.random.default_rng(24)
+    risk = random.normal(size=200)
+    death, leaving = random.exponential(20 * np.exp(-risk)), random.exponential(30, 200)
+    outcome = Outcome(np.minimum(death, leaving), death <= leaving)
+    surv = Surv.from_arrays(outcome.event, outcome.time)
+    score = risk + random.normal(size=200)
+    peer_c = concordance_index_ipcw(surv, surv, score, tau=24)[0]
+    assert uno_c(score, outcome, until=24) == pytest.approx(peer_c, rel=1e-10)
+    times = np.array([6.0, 12.0, 24.0])
+    peer_auc = cumulative_dynamic_auc(surv, surv, score, times)[0]
+    np.testing.assert_allclose([measure_auc(score, outcome, t).auc for t in times], peer_auc, rtol=1e-10)
+    grid = np.linspace(2, 24, 20)
+    survival = np.exp(-np.exp(score)[:, None] * grid[None, :] / 30)
+    peer_brier = integrated_brier_score(surv, surv, survival, grid)
+    assert integrate_brier(survival, outcome, grid).score == pytest.approx(peer_brier, rel=1e-10)
 
 
 def test_score_against_itself_is_no_difference():
