@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -43,6 +43,7 @@ _HEALTHY_SECONDS = 60.0
 """A child that lived this long is restarted without delay."""
 _STOP_SECONDS = 5.0
 """Given to children to finish what is short; an assessment is resumed after the next start."""
+_STOP = b"stop"
 _ORPHANED = 3
 """Exit status of a child whose parent is gone."""
 
@@ -154,7 +155,8 @@ def serve(plan: ServicePlan, ready: Callable[[int], None], stop: threading.Event
 class _Child:
     role: Role
     process: SpawnProcess
-    started_at: float
+    leash: Connection
+    started_at: float = 0.0
     pause_seconds: float = _FIRST_RESTART_SECONDS
     restart_at: float | None = None
 
@@ -167,9 +169,7 @@ class Household:
         self._jobs = jobs
         self._clock = clock
         self._context: SpawnContext = multiprocessing.get_context("spawn")
-        self._told_to_stop = self._context.Event()
-        roles = [Role.WORKER] * plan.workers + [Role.COURIER]
-        self._children = [_Child(role=role, process=self._make(role), started_at=0.0) for role in roles]
+        self._children = [self._make(role) for role in [Role.WORKER] * plan.workers + [Role.COURIER]]
 
     def start(self) -> None:
         """Starts every child."""
@@ -187,16 +187,18 @@ class Household:
                 if child.restart_at is None and not child.process.is_alive():
                     self._mourn(child, moment)
                 elif child.restart_at is not None and child.restart_at <= moment:
-                    child.process = self._make(child.role)
+                    fresh = self._make(child.role)
+                    child.process, child.leash = fresh.process, fresh.leash
                     self._begin(child)
 
     def stop(self) -> None:
         """Ends every child; what a worker was assessing waits for the next start, without blame."""
-        self._told_to_stop.set()
+        started = [child for child in self._children if child.process.pid is not None]
+        for child in started:
+            with suppress(BrokenPipeError):
+                child.leash.send_bytes(_STOP)
         deadline = time.monotonic() + _STOP_SECONDS
-        for child in self._children:
-            if child.process.pid is None:
-                continue
+        for child in started:
             child.process.join(max(0.0, deadline - time.monotonic()))
             if child.process.is_alive():
                 child.process.kill()
@@ -208,10 +210,13 @@ class Household:
                 blame=False,
             )
 
-    def _make(self, role: Role) -> SpawnProcess:
-        return self._context.Process(
-            target=run_child, args=(self._plan, role, self._told_to_stop), name=role, daemon=False
+    def _make(self, role: Role) -> _Child:
+        """A child on a leash of its own: a killed child cannot hold a lock that others wait for."""
+        reader, writer = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=run_child, args=(self._plan, role, reader), name=role, daemon=False
         )
+        return _Child(role=role, process=process, leash=writer)
 
     def _begin(self, child: _Child) -> None:
         child.process.start()
@@ -236,15 +241,19 @@ class Household:
             log.warning("job taken back from a dead process", job=job.job_id, state=job.state)
 
 
-def run_child(plan: ServicePlan, role: Role, told_to_stop: threading.Event) -> None:
-    """The life of a child process: builds its room, then takes jobs until told to stop or orphaned."""
+def run_child(plan: ServicePlan, role: Role, leash: Connection) -> None:
+    """The life of a child process: builds its room, then takes jobs until told to stop or orphaned.
+
+    Args:
+        plan: what to build.
+        role: what to do.
+        leash: a message means stop; its end means that the parent is gone.
+    """
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the receiver ends us in order
     stopped = threading.Event()
-    threading.Thread(
-        target=_end_with_parent, args=(told_to_stop, stopped), name="parent", daemon=True
-    ).start()
+    threading.Thread(target=_follow, args=(leash, stopped), name="leash", daemon=True).start()
     plan.prepare_process()
     with SqliteJobs(plan.database) as jobs:
         worker = Worker(name=name_worker(role), jobs=jobs, clock=SystemClock(), rules=plan.work)
@@ -301,7 +310,7 @@ def _stop_signal(stop: threading.Event | None) -> Iterator[Connection]:
 
     def tell(number: int, _: object) -> None:
         log.info("signal taken", signal=signal.Signals(number).name)
-        writer.send_bytes(b"stop")
+        writer.send_bytes(_STOP)
 
     before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -313,19 +322,16 @@ def _stop_signal(stop: threading.Event | None) -> Iterator[Connection]:
 
 def _forward(stop: threading.Event, writer: Connection) -> None:
     stop.wait()
-    writer.send_bytes(b"stop")
+    writer.send_bytes(_STOP)
 
 
-def _end_with_parent(told_to_stop: threading.Event, stopped: threading.Event) -> None:
+def _follow(leash: Connection, stopped: threading.Event) -> None:
     """Passes the word to stop on; ends this process at once when its parent is gone."""
-    parent = multiprocessing.parent_process()
-    while not told_to_stop.wait(0.2):
-        if parent is not None and wait([parent.sentinel], timeout=0):
-            os._exit(_ORPHANED)
-    stopped.set()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(_ORPHANED)
+    with suppress(EOFError):
+        leash.recv_bytes()
+        stopped.set()
+        leash.recv_bytes()
+    os._exit(_ORPHANED)
 
 
 def _name_lease(role: Role, process: SpawnProcess) -> str:
