@@ -141,6 +141,8 @@ def hounsfield_likelihood(hounsfield: Mapping[str, float], rules: Hounsfield) ->
         return None
     seen = (aorta, portal) if portal is not None and math.isfinite(portal) else (aorta,)
     logs = np.array([_log_student(seen, getattr(rules, state), rules.degrees_of_freedom) for state in STATES])
+    if len(seen) == 1:
+        logs += np.log([rules.portal_vein_unseen[state] for state in STATES])
     delayed, portal_venous = STATES.index(Phase.DELAYED.value), STATES.index(Phase.PORTAL_VENOUS.value)
     logs[delayed] = min(logs[delayed], logs[portal_venous])
     scaled: list[float] = np.exp(rules.weight * (logs - logs.max())).tolist()
@@ -150,6 +152,7 @@ def hounsfield_likelihood(hounsfield: Mapping[str, float], rules: Hounsfield) ->
 def _log_student(seen: tuple[float, ...], distribution: StudentT, degrees: float) -> float:
     """Logarithm of the density of a Student t, or of its marginal of the aorta."""
     size = len(seen)
+    degrees = distribution.degrees_of_freedom or degrees
     offset = np.array(seen) - np.array(distribution.location_hu[:size])
     scale = np.array(distribution.scale_hu2)[:size, :size]
     distance = float(offset @ np.linalg.solve(scale, offset))

@@ -104,10 +104,11 @@ class Injection(_Rules):
 
 
 class StudentT(_Rules):
-    """Location and scale of (aorta, portal vein), HU and HU squared."""
+    """Location and scale of (aorta, portal vein), HU and HU squared; own degrees of freedom where given."""
 
     location_hu: tuple[float, float]
     scale_hu2: tuple[tuple[float, float], tuple[float, float]]
+    degrees_of_freedom: Positive | None = None
 
 
 class Hounsfield(_Rules):
@@ -115,6 +116,7 @@ class Hounsfield(_Rules):
 
     degrees_of_freedom: Positive
     weight: Probability
+    portal_vein_unseen: dict[str, Probability]
     PRE_CONTRAST: StudentT
     ARTERIAL: StudentT
     PORTAL_VENOUS: StudentT

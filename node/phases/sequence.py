@@ -8,6 +8,7 @@ mixed up, and its order may lie; both are hidden variables, and all four cases a
 backward sums over (last pass of the chain, its state) give every posterior exactly in O(passes^2 x states^2).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -54,12 +55,18 @@ def infer_phases(passes: Sequence[PassEvidence], order_from: str, rules: PhaseRu
     muddled = np.where(texts.min(axis=1, keepdims=True) < 1.0, 1.0 / len(_CHAIN), 1.0) * np.ones_like(texts)
     texts_lie, order_lies = rules.text.unreliable, float(getattr(rules.sequence.unreliable, order_from))
     total = np.zeros((len(passes), len(STATES)))
+    pairs = [(i, j) for j in range(len(passes)) for i in range(j)]
+    steps = {
+        disorder: {(i, j): transition_matrix(_gap(passes, i, j), rules, disorder=disorder) for i, j in pairs}
+        for disorder in (False, True)
+    }
     for muddle, disorder in product((False, True), (False, True)):
         prior = (texts_lie if muddle else 1 - texts_lie) * (order_lies if disorder else 1 - order_lies)
         if len(passes) == 1 and disorder:
             continue
         emission = rest * (muddled if muddle else texts)
-        total += prior * _sum_paths(emission, passes, order_from, rules, disorder=disorder)
+        other = float(getattr(rules.decision.other, order_from))
+        total += prior * _sum_paths(emission, other, steps[disorder], _ends(rules, disorder=disorder), passes)
     posterior: Matrix = total / total.sum(axis=1, keepdims=True)
     return posterior
 
@@ -83,40 +90,51 @@ def transition_matrix(gap_seconds: float | None, rules: PhaseRules, *, disorder:
     return matrix
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """How a chain begins and ends: weight by first state, by last state, and of a study without any chain."""
+
+    first: Matrix
+    last: Matrix
+    none: float
+
+
+def _ends(rules: PhaseRules, *, disorder: bool) -> _Ends:
+    """The ends of the rules, or even ones when the order lies."""
+    first = np.array([rules.sequence.first[phase] for phase in Phase])
+    last = np.array([1.0 - sum(rules.sequence.next[phase].values()) for phase in Phase])
+    if disorder:
+        first, last = np.full(4, first.mean()), np.full(4, last.mean())
+    return _Ends(first=first, last=last, none=rules.sequence.none)
+
+
 def _sum_paths(
-    emission: Matrix, passes: Sequence[PassEvidence], order_from: str, rules: PhaseRules, *, disorder: bool
+    emission: Matrix,
+    other: float,
+    steps: dict[tuple[int, int], Matrix],
+    ends: _Ends,
+    passes: Sequence[PassEvidence],
 ) -> Matrix:
     """Returns the total weight of all paths through every state of every pass, shape (passes, 5).
 
     Source: forward-backward algorithm, Rabiner, Proc IEEE 1989;77:257, section III; OTHER passes are skipped (OURS).
     """
     count = len(passes)
-    other = float(getattr(rules.decision.other, order_from))
+    flat = [1.0] + [1.0 if _gap(passes, i - 1, i) is None else FLAT_DENSITY for i in range(1, count)]
     chain = emission[:, : len(_CHAIN)] * (1.0 - other)
-    skip = emission[:, _OTHER] * other
-    skip[1:] *= [1.0 if _gap(passes, i - 1, i) is None else FLAT_DENSITY for i in range(1, count)]
-    first = np.full(4, 0.25) if disorder else np.array([rules.sequence.first[phase] for phase in Phase])
-    ends = np.array([1.0 - sum(rules.sequence.next[phase].values()) for phase in Phase])
-    last = np.full(4, ends.mean()) if disorder else ends
-    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    step = {(i, j): transition_matrix(_gap(passes, i, j), rules, disorder=disorder) for i, j in pairs}
-    forward = np.zeros_like(chain)
+    skip = [float(emission[i, _OTHER]) * other * flat[i] for i in range(count)]
+    forward, backward = np.zeros_like(chain), np.zeros_like(chain)
     for j in range(count):
-        forward[j] = (
-            first * np.prod(skip[:j]) * (1.0 if not j or _gap(passes, j - 1, j) is None else FLAT_DENSITY)
-        )
+        forward[j] = ends.first * (math.prod(skip[:j]) * flat[j])
         for i in range(j):
-            forward[j] += (forward[i] @ step[i, j]) * np.prod(skip[i + 1 : j])
+            forward[j] += (forward[i] @ steps[i, j]) * math.prod(skip[i + 1 : j])
         forward[j] *= chain[j]
-    backward = np.zeros_like(chain)
     for i in reversed(range(count)):
-        backward[i] = last * np.prod(skip[i + 1 :])
+        backward[i] = ends.last * math.prod(skip[i + 1 :])
         for j in range(i + 1, count):
-            backward[i] += step[i, j] @ (chain[j] * backward[j]) * np.prod(skip[i + 1 : j])
-    every = float(
-        rules.sequence.none * np.prod(skip)
-        + sum(forward[i] @ last * np.prod(skip[i + 1 :]) for i in range(count))
-    )
+            backward[i] += steps[i, j] @ (chain[j] * backward[j]) * math.prod(skip[i + 1 : j])
+    every = ends.none * math.prod(skip)
+    every += sum(float(forward[i] @ ends.last) * math.prod(skip[i + 1 :]) for i in range(count))
     weights = np.empty((count, len(STATES)))
     weights[:, : len(_CHAIN)] = forward * backward
     weights[:, _OTHER] = np.maximum(every - weights[:, : len(_CHAIN)].sum(axis=1), 0.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from engines.phase import Phase
-from node.phases.rules import OTHER, STATES, PhaseRules, Says, Strength, Text, Words
+from node.phases.rules import OTHER, STATES, PhaseRules, Says, Strength, Words
 from node.phases.timing import injection_likelihood
 
 _SEPARATOR = r"[\s\-_/.,:;()\[\]]+"
@@ -78,7 +78,7 @@ def read_text(text: str, rules: PhaseRules) -> TextReading:
         text: Series Description, Protocol Name or the like, as decoded from the header.
         rules: the words and their strengths.
     """
-    return _read_folded(fold_text(text), _Lexicon(rules.text), rules) if text.strip() else SILENT
+    return _read_folded(fold_text(text), _Lexicon(rules)) if text.strip() else SILENT
 
 
 def matches_words(folded: str, words: Words) -> bool:
@@ -88,34 +88,24 @@ def matches_words(folded: str, words: Words) -> bool:
 
 
 class _Lexicon:
-    """The words of the rules as expressions, compiled once per set of rules."""
+    """A set of rules as a key of caches: the same object is the same lexicon."""
 
-    __slots__ = ("text",)
+    __slots__ = ("rules",)
 
-    def __init__(self, text: Text) -> None:
-        self.text = text
+    def __init__(self, rules: PhaseRules) -> None:
+        self.rules = rules
 
     def __hash__(self) -> int:
-        return id(self.text)
+        return id(self.rules)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Lexicon) and other.text is self.text
-
-    @property
-    def entries(self) -> tuple[tuple[re.Pattern[str], Words | None], ...]:
-        """Expression and entry; None stands for words that say nothing."""
-        return _entries(self)
-
-    @property
-    def numbers(self) -> re.Pattern[str]:
-        """Numbers followed by a word of time: ``70s``, ``3 min``, ``30 70 120 sec``, ``35"``."""
-        return _numbers(self)
+        return isinstance(other, _Lexicon) and other.rules is self.rules
 
 
 @lru_cache(maxsize=8)
 def _entries(lexicon: _Lexicon) -> tuple[tuple[re.Pattern[str], Words | None], ...]:
-    """Compiles the entries of a lexicon."""
-    text = lexicon.text
+    """Expressions and their entries; None stands for words that say nothing."""
+    text = lexicon.rules.text
     every: list[tuple[Words, Words | None]] = [(entry, entry) for entry in (*text.says, *text.enhanced)]
     every += [(entry, None) for entry in text.silent]
     compiled = ((_compile((words.words, words.parts, words.patterns)), meaning) for words, meaning in every)
@@ -124,9 +114,10 @@ def _entries(lexicon: _Lexicon) -> tuple[tuple[re.Pattern[str], Words | None], .
 
 @lru_cache(maxsize=8)
 def _numbers(lexicon: _Lexicon) -> re.Pattern[str]:
-    """Compiles the expression of numbers with a unit of time."""
-    seconds = "|".join(sorted(map(re.escape, lexicon.text.second_words), key=len, reverse=True))
-    minutes = "|".join(sorted(map(re.escape, lexicon.text.minute_words), key=len, reverse=True))
+    """The expression of numbers followed by a word of time: ``70s``, ``3 min``, ``30 70 120 sec``, ``35"``."""
+    text = lexicon.rules.text
+    seconds = "|".join(sorted(map(re.escape, text.second_words), key=len, reverse=True))
+    minutes = "|".join(sorted(map(re.escape, text.minute_words), key=len, reverse=True))
     return re.compile(
         rf"(?<![\w.])(?P<numbers>\d{{1,4}}(?:[\s,/+&-]+\d{{1,4}})*)\s*-?\s*(?:(?P<second>{seconds}|\")|(?P<minute>{minutes}|'))"
         r"(?![a-z0-9])"
@@ -163,13 +154,15 @@ class _Found:
     seconds: set[float] = field(default_factory=set)
 
 
-def _read_folded(folded: str, lexicon: _Lexicon, rules: PhaseRules) -> TextReading:
+@lru_cache(maxsize=4096)
+def _read_folded(folded: str, lexicon: _Lexicon) -> TextReading:
     """Reads a folded text: times first, then the longest words, each place once."""
+    rules = lexicon.rules
     found = _Found()
     rest = _take_times(folded, lexicon, found)
     spans = [
         (match.start(), match.end(), meaning)
-        for expression, meaning in lexicon.entries
+        for expression, meaning in _entries(lexicon)
         for match in expression.finditer(rest)
         if match.end() > match.start()
     ]
@@ -190,10 +183,10 @@ def _read_folded(folded: str, lexicon: _Lexicon, rules: PhaseRules) -> TextReadi
 
 def _take_times(folded: str, lexicon: _Lexicon, found: _Found) -> str:
     """Collects scan delays and returns the text with them blanked."""
-    text = lexicon.text
+    text = lexicon.rules.text
     pieces = []
     end = 0
-    for match in lexicon.numbers.finditer(folded):
+    for match in _numbers(lexicon).finditer(folded):
         factor = 60.0 if match.group("minute") else 1.0
         numbers = [factor * int(number) for number in re.findall(r"\d+", match.group("numbers"))]
         values = [number for number in numbers if text.shortest_seconds <= number <= text.longest_seconds]
