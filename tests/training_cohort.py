@@ -10,31 +10,38 @@ from train.data import Follow, Split, TrainingData
 BACKGROUND = (0.45, 0.60, 0.50)
 
 
-def make_cohort(n, *, seed=0, side=16, splits=None, signal=1.0, channels=3, unlabelled=0):
-    """Returns (data, log hazard of OS). The ball's size shows in all phases, its enhancement in A, its washout in D.
+def make_cohort(n, *, seed=0, side=16, splits=None, signal=1.0, unlabelled=0, decoy=False):
+    """Returns (data, log hazard of OS, balls).
 
+    The lesion's size shows in all phases, its enhancement in A alone, its heterogeneity in V alone, its washout in D
+    alone. With ``decoy`` a second ball, as bright and as large, tells nothing; ``balls`` are the masks of both.
     ``splits`` maps a split to its number of cases; by default four fifths train and the rest validate.
     """
     random = np.random.default_rng(seed)
     parts = splits or {Split.TRAINING: n - n // 5, Split.VALIDATION: n // 5}
     words = [split for split, count in parts.items() for _ in range(count)] + [Split.UNLABELLED] * unlabelled
     total = len(words)
-    burden, enhancement, washout = (
-        random.uniform(0, 1, total),
-        random.normal(size=total),
-        random.normal(size=total),
-    )
+    burden, heterogeneity = random.uniform(0, 1, total), random.uniform(0, 1, total)
+    enhancement, washout = random.normal(size=total), random.normal(size=total)
     inputs = np.empty((total, 3, side, side, side), dtype=np.float16)
+    balls = np.zeros((total, 2, side, side, side), dtype=bool)
     axes = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"))
     for case in range(total):
         volume = np.array(BACKGROUND)[:, None, None, None] + random.normal(0, 0.05, (3, side, side, side))
         centre = random.uniform(side / 4, side * 3 / 4, 3)
         ball = ((axes - centre[:, None, None, None]) ** 2).sum(0) < (side * (0.06 + 0.19 * burden[case])) ** 2
+        if decoy:
+            away = (centre + side / 2) % side
+            size = side * (0.06 + 0.19 * random.uniform(0, 1))
+            other = (((axes - away[:, None, None, None]) ** 2).sum(0) < size**2) & ~ball
+            volume[1][other] += 0.15 + 0.1 * random.normal()
+            balls[case, 1] = other
         volume[0][ball] += 0.15 + 0.1 * enhancement[case]
-        volume[1][ball] -= 0.10
+        volume[1][ball] -= 0.10 + 0.15 * heterogeneity[case] * random.choice([-1, 1], ball.sum())
         volume[2][ball] -= 0.12 + 0.08 * washout[case]
         inputs[case] = np.clip(volume, 0, 1)
-    hazard = signal * (2.5 * (burden - 0.5) + 0.6 * enhancement + 0.6 * washout)
+        balls[case, 0] = ball
+    hazard = signal * (2.5 * (burden - 0.5) + 0.6 * enhancement + 0.6 * washout + 1.2 * (heterogeneity - 0.5))
     death, progression = (
         random.exponential(20 * np.exp(-hazard)),
         random.exponential(8 * np.exp(-0.8 * hazard)),
@@ -52,7 +59,7 @@ def make_cohort(n, *, seed=0, side=16, splits=None, signal=1.0, channels=3, unla
     labels = np.full((total, 9), np.nan)
     labels[:, 6] = burden > 0.5
     data = TrainingData(
-        inputs=inputs[:, :channels],
+        inputs=inputs,
         case_ids=[f"case-{index:04d}" for index in range(total)],
         patient_keys=[f"patient-{index:04d}" for index in range(total)],
         splits=words,
@@ -61,7 +68,7 @@ def make_cohort(n, *, seed=0, side=16, splits=None, signal=1.0, channels=3, unla
         age_years=random.uniform(40, 80, total),
         labels=labels,
     )
-    return data, hazard
+    return data, hazard, balls
 
 
 def write_cohort(folder, data):

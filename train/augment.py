@@ -65,36 +65,40 @@ def apply_augmentation(inputs: torch.Tensor, drawn: Augmentation) -> torch.Tenso
         inputs: (n, phases, side, side, side), in [0, 1], on any device.
         drawn: for the same n cases.
     """
-    changed = _bend_contrast(inputs, drawn.gamma)
-    cases = []
-    for case, turns, axis in zip(changed, drawn.turns.tolist(), drawn.flip.tolist(), strict=True):
-        turned = case
+    changed = torch.empty_like(inputs)
+    plan = zip(
+        drawn.gamma.tolist(), drawn.turns.tolist(), drawn.flip.tolist(), drawn.zoom.tolist(), strict=True
+    )
+    for index, (gamma, turns, axis, zoom) in enumerate(plan):
+        case = inputs[index]
+        if gamma != 1:
+            case = _bend_contrast(case, gamma)
         for quarter, (first, second) in zip(turns, ROTATION_PLANES, strict=True):
             if quarter:
-                turned = torch.rot90(turned, quarter, (first + 1, second + 1))
-        cases.append(turned.flip(axis + 1) if axis >= 0 else turned)
-    return _zoom(torch.stack(cases), drawn.zoom)
+                case = torch.rot90(case, quarter, (first + 1, second + 1))
+        if axis >= 0:
+            case = case.flip(axis + 1)
+        changed[index] = _magnify(case, zoom) if zoom != 1 else case
+    return changed
 
 
-def _bend_contrast(inputs: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
-    """Each case's intensities between its own extremes, raised to its gamma."""
-    exponent = gamma.to(inputs).view(-1, 1, 1, 1, 1)
-    low = inputs.amin(dim=(1, 2, 3, 4), keepdim=True)
-    span = inputs.amax(dim=(1, 2, 3, 4), keepdim=True) - low
-    bent = ((inputs - low) / (span + _RANGE_FLOOR)).pow(exponent) * span + low
-    return torch.where(exponent == 1, inputs, bent)
+def _bend_contrast(case: torch.Tensor, gamma: float) -> torch.Tensor:
+    """A case's intensities between its own extremes, raised to gamma."""
+    low, high = torch.aminmax(case)
+    span = high - low
+    return (case - low).div_(span + _RANGE_FLOOR).pow_(gamma).mul_(span).add_(low)
 
 
-def _zoom(inputs: torch.Tensor, zoom: torch.Tensor) -> torch.Tensor:
-    """Trilinear magnification about the centre; beyond the border the edge is repeated."""
-    picked = (zoom != 1).nonzero().squeeze(1)
-    if picked.numel() == 0:
-        return inputs
-    theta = torch.zeros(picked.numel(), 3, 4)
-    for axis in range(3):
-        theta[:, axis, axis] = 1 / zoom[picked]
-    rows = picked.to(inputs.device)
-    subset = inputs[rows]
-    grid = functional.affine_grid(theta.to(inputs), list(subset.shape), align_corners=False)
-    zoomed = functional.grid_sample(subset, grid, padding_mode="border", align_corners=False)
-    return inputs.index_copy(0, rows, zoomed)
+def _magnify(case: torch.Tensor, zoom: float) -> torch.Tensor:
+    """Trilinear magnification of (phases, side, side, side) about the centre, to within half a voxel.
+
+    What grows beyond the cube is cut off; outside what shrinks, the edge is repeated.
+    """
+    side = case.shape[-1]
+    scaled = functional.interpolate(case[None], scale_factor=zoom, mode="trilinear")
+    before = abs(side - scaled.shape[-1]) // 2
+    if scaled.shape[-1] >= side:
+        inside = slice(before, before + side)
+        return scaled[0, :, inside, inside, inside]
+    after = side - scaled.shape[-1] - before
+    return functional.pad(scaled, (before, after) * 3, mode="replicate")[0]

@@ -11,10 +11,9 @@ from engines.networks.settings import NetworkName, read_settings
 from engines.phase import Phase
 from tests.training_cohort import make_cohort
 from train.augment import Augmentation, apply_augmentation, draw_augmentation
-from train.checkpoint import read_checkpoint
 from train.data import Split, check_training_data
-from train.errors import CheckpointRefused, CohortRefused, RecipeRefused, TrainingStopped
-from train.loop import CHECKPOINT_NAME, RunOptions, train_network
+from train.errors import CohortRefused, RecipeRefused
+from train.loop import train_network
 from train.losses import TaskWeights
 from train.prefetch import prefetch, read_rows
 from train.progress import EpochRecord, Selection, smoothed_c
@@ -29,10 +28,6 @@ TINY = read_settings({"side": 16, "width": 0.125, "depth": 0.1, "norm_momentum":
 QUICK = Schedule(
     epochs=6, warm_up_epochs=1, batch_size=8, learning_rate=1e-3, augmentation=0.5, l1=1e-6, decay_patience=1
 )
-
-
-def states_equal(one, other):
-    return all(torch.equal(one.states[s][k], other.states[s][k]) for s in Selection for k in one.states[s])
 
 
 def test_every_batch_gets_its_share_of_events_and_every_case_comes_once():
@@ -174,7 +169,7 @@ def spoil(data, **changes):
 
 
 def test_each_fault_of_a_cohort_has_its_own_message():
-    data, _ = make_cohort(20, side=16)
+    data, _, _ = make_cohort(20, side=16)
     check_training_data(data)
     months, event = data.os.months.copy(), data.os.event.copy()
     months[3] = 0.0
@@ -208,7 +203,7 @@ def test_each_fault_of_a_cohort_has_its_own_message():
 
 
 def test_nearly_the_same_volume_in_two_splits_is_refused():
-    data, _ = make_cohort(20, side=16)
+    data, _, _ = make_cohort(20, side=16)
     inputs = data.inputs.copy()
     inputs[18] = inputs[2] + np.random.default_rng(0).normal(0, 0.003, inputs[2].shape).astype(np.float16)
     with pytest.raises(
@@ -242,7 +237,7 @@ def pool_of(data, rows, size):
 
 @pytest.mark.parametrize("name", [NetworkName.NETWORK1, NetworkName.NETWORK3])
 def test_pooled_micro_batches_give_the_gradient_of_one_large_batch(name):
-    data, _ = make_cohort(16, side=16)
+    data, _, _ = make_cohort(16, side=16)
     torch.manual_seed(0)
     network = build_network(name, replace(TINY, dropout=0.0)).double().eval()
     weights, rows = TaskWeights().double(), np.arange(6)
@@ -256,7 +251,7 @@ def test_pooled_micro_batches_give_the_gradient_of_one_large_batch(name):
 
 
 def test_batch_norm_in_training_mode_makes_pooled_gradients_differ_and_updates_its_statistics_once():
-    data, _ = make_cohort(16, side=16)
+    data, _, _ = make_cohort(16, side=16)
     torch.manual_seed(0)
     network = build_network(NetworkName.NETWORK3, replace(TINY, dropout=0.0)).double().train()
     weights, rows = TaskWeights().double(), np.arange(6)
@@ -292,63 +287,3 @@ def test_a_checkpoint_is_judged_by_five_epochs_after_the_warm_up():
     assert smoothed_c(history[:8], Selection.OS, 4) is None
     assert smoothed_c(history, Selection.OS, 4) == pytest.approx(0.56)
     assert smoothed_c(history, Selection.COMBINED, 4) == pytest.approx(0.58)
-
-
-def test_a_killed_run_continues_to_the_same_weights_bit_for_bit(tmp_path):
-    data, _ = make_cohort(30, side=16)
-    whole = train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=5)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(progress):
-        if progress.epoch == 2:
-            raise Killed
-
-    options = RunOptions(folder=tmp_path, progress=kill)
-    with pytest.raises(Killed):
-        train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=5, options=options)
-    seen = []
-    options = RunOptions(folder=tmp_path, progress=lambda progress: seen.append(progress.epoch))
-    continued = train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=5, options=options)
-    assert seen == [3, 4, 5]
-    assert states_equal(whole, continued)
-    assert [r.losses for r in whole.history] == [r.losses for r in continued.history]
-    assert max(abs(value) for value in whole.history[-1].log_variances.values()) > 0.01
-    with pytest.raises(CheckpointRefused, match="another run"):
-        train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=6, options=options)
-    (tmp_path / CHECKPOINT_NAME).write_bytes(b"torn")
-    with pytest.raises(CheckpointRefused, match="not a checkpoint"):
-        read_checkpoint(tmp_path / CHECKPOINT_NAME, "x")
-
-
-def test_a_value_that_is_not_finite_stops_with_the_cases_named():
-    data, _ = make_cohort(20, side=16)
-    with pytest.raises(
-        TrainingStopped, match=r"network3, epoch 0, step 1: outputs not finite for cases .*case-"
-    ):
-        train_network(NetworkName.NETWORK3, TINY, data, replace(QUICK, learning_rate=1e30, augmentation=0.0))
-
-
-def test_network_2_learns_to_reconstruct_first_and_from_unlabelled_scans_too():
-    data, _ = make_cohort(12, side=32, unlabelled=4, splits={Split.TRAINING: 8, Split.VALIDATION: 4})
-    settings = read_settings({**miniature_settings(NetworkName.NETWORK2).table(), "width": 0.03})
-    schedule = replace(QUICK, epochs=7, warm_up_epochs=0, reconstruction_epochs=2, augmentation=0.0)
-    trained = train_network(NetworkName.NETWORK2, settings, data, schedule)
-    assert [set(r.losses) == {"reconstruction"} for r in trained.history[:3]] == [True, True, False]
-    assert trained.history[1].c_index == {}
-    assert trained.chosen_epoch[Selection.OS] == 6
-    with pytest.raises(RecipeRefused, match="only reconstruct"):
-        train_network(NetworkName.NETWORK2, settings, data, replace(schedule, reconstruction_epochs=3))
-
-
-def test_the_unsupervised_rival_gets_its_heads_from_a_ridge_cox():
-    data, _ = make_cohort(40, side=32, splits={Split.TRAINING: 32, Split.VALIDATION: 8})
-    settings = read_settings({**miniature_settings(NetworkName.UNSUPERVISED).table(), "width": 0.03})
-    schedule = replace(QUICK, epochs=5, warm_up_epochs=0, augmentation=0.0)
-    trained = train_network(NetworkName.UNSUPERVISED, settings, data, schedule)
-    assert all(set(r.losses) == {"reconstruction"} for r in trained.history)
-    heads = trained.network().heads
-    assert float(heads.os.weight.detach().abs().max()) > 0
-    assert float(heads.age.weight.detach().abs().max()) == 0
-    assert set(trained.validation_c[Selection.COMBINED]) == {"os", "pfs"}
