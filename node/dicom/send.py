@@ -1,7 +1,7 @@
 """Sends objects to a storage SCP on one association, as they are encoded, and says what each answer means."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,23 @@ class SendSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restatement:
+    """The same content as another SOP class, for a peer that refuses the first at negotiation.
+
+    Attributes:
+        sop_class_uid: of what ``restate`` returns.
+        restate: makes it; under the same SOP Instance UID, because it replaces the object at that peer.
+    """
+
+    sop_class_uid: str
+    restate: Callable[[Dataset], Dataset]
+
+
+Restatements = Mapping[str, Restatement]
+"""By the SOP Class UID of the object as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Outgoing:
     """One file to send, as its file meta information says."""
 
@@ -69,22 +86,33 @@ class _Outgoing:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    restatement: Restatement | None = None
 
     @property
     def contexts(self) -> frozenset[tuple[str, str]]:
-        """(abstract syntax, transfer syntax): as encoded, and the default syntax for what is not compressed."""
+        """(abstract syntax, transfer syntax): as encoded, the default syntax for what is not compressed, restated."""
         own = (self.sop_class_uid, self.transfer_syntax_uid)
         if UID(self.transfer_syntax_uid).is_compressed:
             return frozenset({own})
-        return frozenset({own, (self.sop_class_uid, str(ImplicitVRLittleEndian))})
+        classes = [self.sop_class_uid]
+        if self.restatement is not None:
+            classes.append(self.restatement.sop_class_uid)
+        return frozenset(
+            (sop_class, syntax)
+            for sop_class in classes
+            for syntax in (self.transfer_syntax_uid, str(ImplicitVRLittleEndian))
+        )
 
 
 class StorageDestination:
     """A PACS, as the port Destination."""
 
-    def __init__(self, peer: PeerAddress, settings: SendSettings) -> None:
+    def __init__(
+        self, peer: PeerAddress, settings: SendSettings, restatements: Restatements | None = None
+    ) -> None:
         self.peer = peer
         self.settings = settings
+        self._restatements = restatements or {}
 
     @property
     def name(self) -> str:
@@ -93,7 +121,7 @@ class StorageDestination:
 
     def send(self, paths: Sequence[Path], *, retry: bool) -> tuple[Delivery, ...]:
         """Sends all objects on one association; see :func:`send_objects`."""
-        return send_objects(paths, self.peer, self.settings, retry=retry)
+        return send_objects(paths, self.peer, self.settings, retry=retry, restatements=self._restatements)
 
     def request_commitment(self, deliveries: Sequence[Delivery]) -> str | None:
         """Returns None: this destination is not set up for storage commitment."""
@@ -117,7 +145,12 @@ def parse_peer(text: str) -> PeerAddress:
 
 
 def send_objects(
-    paths: Sequence[Path], peer: PeerAddress, settings: SendSettings, *, retry: bool = False
+    paths: Sequence[Path],
+    peer: PeerAddress,
+    settings: SendSettings,
+    *,
+    retry: bool = False,
+    restatements: Restatements | None = None,
 ) -> tuple[Delivery, ...]:
     """Sends all objects on one association and returns the peer's answer to each, in the order of ``paths``.
 
@@ -129,6 +162,7 @@ def send_objects(
         peer: whom to call.
         settings: how we call.
         retry: an earlier try may have stored some: a duplicate is then a success.
+        restatements: what to send in place of a class that the peer refuses.
 
     Raises:
         InstanceRefused: a file is not DICOM.
@@ -137,7 +171,7 @@ def send_objects(
     """
     _config.STORE_SEND_CHUNKED_DATASET = True  # files go out in pieces of one PDU and are never held whole
     answers: list[Delivery] = []
-    for batch in _batch([_read_outgoing(path) for path in paths]):
+    for batch in _batch([_read_outgoing(path, restatements or {}) for path in paths]):
         association = _associate(sorted(frozenset().union(*(one.contexts for one in batch))), peer, settings)
         try:
             for message_id, outgoing in enumerate(batch, start=1):
@@ -199,10 +233,11 @@ def is_dicom_file(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _read_outgoing(path: Path) -> _Outgoing:
+def _read_outgoing(path: Path, restatements: Restatements) -> _Outgoing:
     try:
         meta = read_file_meta_info(path)
         return _Outgoing(
+            restatement=restatements.get(str(meta.MediaStorageSOPClassUID)),
             path=path,
             sop_class_uid=str(meta.MediaStorageSOPClassUID),
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
@@ -274,7 +309,7 @@ def _store(association: Association, outgoing: _Outgoing, message_id: int, *, re
         (str(context.abstract_syntax), str(context.transfer_syntax[0]))
         for context in association.accepted_contexts
     }
-    usable = accepted & outgoing.contexts
+    usable = frozenset(accepted & outgoing.contexts)
     if not association.is_established:
         return _deliver(outgoing, Answer.LATER, None, "the association was lost before this object")
     if not usable:
@@ -286,8 +321,7 @@ def _store(association: Association, outgoing: _Outgoing, message_id: int, *, re
             f"the destination does not accept {name} ({outgoing.sop_class_uid}) "
             f"in {UID(outgoing.transfer_syntax_uid).name}",
         )
-    as_encoded = (outgoing.sop_class_uid, outgoing.transfer_syntax_uid) in usable
-    dataset: Path | Dataset = outgoing.path if as_encoded else dcmread(outgoing.path)
+    dataset, detail_of_form = _choose_form(outgoing, usable)
     try:
         status = association.send_c_store(dataset, msg_id=message_id)
     except (ValueError, RuntimeError) as error:
@@ -296,7 +330,19 @@ def _store(association: Association, outgoing: _Outgoing, message_id: int, *, re
         return _deliver(outgoing, Answer.LATER, None, "the destination did not answer")
     answer, detail = interpret_status(int(status.Status), retry=retry)
     comment = str(status.get("ErrorComment", "") or "")
-    return _deliver(outgoing, answer, int(status.Status), f"{detail} {comment}".strip())
+    said = " ".join(part for part in (detail, comment, detail_of_form) if part)
+    return _deliver(outgoing, answer, int(status.Status), said)
+
+
+def _choose_form(outgoing: _Outgoing, usable: frozenset[tuple[str, str]]) -> tuple[Path | Dataset, str]:
+    """Returns what to send: the file as it is, else decoded for the default syntax, else restated."""
+    if (outgoing.sop_class_uid, outgoing.transfer_syntax_uid) in usable:
+        return outgoing.path, ""
+    dataset: Dataset = dcmread(outgoing.path)
+    if outgoing.restatement is None or any(sop_class == outgoing.sop_class_uid for sop_class, _ in usable):
+        return dataset, ""
+    name = UID(outgoing.restatement.sop_class_uid).name
+    return outgoing.restatement.restate(dataset), f"sent as {name}, the destination refuses the first form"
 
 
 def _deliver(outgoing: _Outgoing, answer: Answer, status: int | None, detail: str) -> Delivery:

@@ -5,7 +5,12 @@ import time
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from pynetdicom import AE, evt
 from pynetdicom.acse import ACSE
 from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelFind, Verification
@@ -14,6 +19,7 @@ from engines.errors import InvalidInput
 from node.dicom.archive import EmbeddedArchive
 from node.dicom.send import (
     PeerAddress,
+    Restatement,
     SendSettings,
     echo_peer,
     interpret_status,
@@ -22,6 +28,7 @@ from node.dicom.send import (
 )
 from node.errors import DeliveryPostponed, DeliveryRefused, InstanceRefused
 from node.ports import Answer
+from node.report.sr.document import restate_as_comprehensive
 from node.testing import SyntheticSlice, make_slice, save_slices
 
 SETTINGS = SendSettings(associate_seconds=5, response_seconds=5)
@@ -152,6 +159,22 @@ def test_a_class_refused_at_negotiation_is_said_clearly_and_the_others_still_go(
     assert [one.answer for one in answers] == [Answer.STORED] * 5 + [Answer.CONFIGURATION]
     assert "does not accept Comprehensive 3D SR Storage" in answers[5].detail
     assert answers[5].status is None
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_refused_class_goes_in_its_other_form_where_there_is_one(open_scp, tmp_path, syntax):
+    report = make_slice(SyntheticSlice(instance="2.25.4"))
+    report.SOPClassUID = Comprehensive3DSRStorage
+    report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    peer = open_scp(contexts=((ComprehensiveSRStorage, [syntax]),))
+    restatements = {
+        Comprehensive3DSRStorage: Restatement(
+            sop_class_uid=ComprehensiveSRStorage, restate=restate_as_comprehensive
+        )
+    }
+    (delivery,) = send_objects([tmp_path / "sr.dcm"], peer, SETTINGS, restatements=restatements)
+    assert (delivery.answer, delivery.sop_instance_uid) == (Answer.STORED, "2.25.4")
+    assert "sent as Comprehensive SR Storage" in delivery.detail
 
 
 def test_a_peer_of_the_default_transfer_syntax_only_gets_it(open_scp, objects):
