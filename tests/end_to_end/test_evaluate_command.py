@@ -51,6 +51,7 @@ def synthetic_columns(n=150, seed=3):
         "Benchmark": (risk + 1.5 * random.normal(size=n)).round(3),
         "MMF": (risk + random.normal(size=n)).round(3),
         "pvtt": random.integers(0, 2, n),
+        "regimen": ["camrelizumab+apatinib", "atezolizumab+bevacizumab", ""] * (n // 3),
     }
 
 
@@ -67,6 +68,9 @@ def test_report_of_a_synthetic_table(tmp_path, monkeypatch, capsys):
     tables = {path.stem for path in (out / "tables").iterdir()}
     assert tables == set(re.findall(r'<table id="([^"]+)"', page))
     assert {"supplementary_table_1_auc_pfs", "supplementary_table_6_cox_os", "tripod_ai"} <= tables
+    with (out / "tables" / "supplementary_table_8_agents.csv").open(newline="") as file:
+        agents = {row["Agent"]: row["training"] for row in csv.DictReader(file)}
+    assert agents["camrelizumab"] == agents["apatinib"] == "25 (33%)"
     with (out / "tables" / "supplementary_table_1_auc_pfs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} == {"heading", "value", "published"}
@@ -91,7 +95,7 @@ def test_bad_table_is_one_clear_error_and_no_report(tmp_path, monkeypatch, capsy
 def test_one_cohort_without_clinical_variables(tmp_path, monkeypatch, capsys):
     columns = synthetic_columns()
     columns["cohort"] = ["Ghent"] * 150
-    del columns["pvtt"]
+    del columns["pvtt"], columns["regimen"]
     table = write_csv(tmp_path / "scores.csv", columns)
     code, _, _ = run(monkeypatch, capsys, "--table", table, "--out", tmp_path / "r", "--repeats", "100")
     assert code == 0

@@ -22,7 +22,7 @@ from train.evaluate.measures import (
 from train.evaluate.published import MODELS, canonical_model, read_published
 from train.evaluate.score_table import read_score_table
 
-SETTINGS = Settings(repeats=200, seed=1)
+SETTINGS = Settings(repeats=100, seed=1)
 
 
 def write_table(path, n=240, seed=0, spoil=None):

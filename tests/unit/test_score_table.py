@@ -82,6 +82,16 @@ def test_ttp_stands_in_for_pfs_under_its_own_name(write):
     assert [endpoint.name for endpoint in read_score_table(write(header, rows())).endpoints] == ["OS", "TTP"]
 
 
+def test_regimens_are_validated_and_written_alike(write):
+    header, body = with_column("regimen", ["Apatinib + AiRuiKa"] * 5 + [""])
+    assert read_score_table(write(header, body)).groups["regimen"][4:] == ("camrelizumab+apatinib", "")
+
+
+def test_cohorts_of_the_paper_are_known_in_any_case(write):
+    table = read_score_table(write(HEADER, [[row[0], row[1].title(), *row[2:]] for row in rows()]))
+    assert table.cohorts == ("training", "testing")
+
+
 def test_unknown_follow_up_is_left_out_and_said(write):
     header, body = with_cell(0, "os_months", "")
     body[0][HEADER.index("os_event")] = ""
@@ -121,6 +131,7 @@ def test_categories_outside_the_population_are_allowed_and_said(write):
             "row 5: child_pugh: 'E' is not one of A, B, C",
         ),
         (with_column("max_tumour_diameter_cm", ["4", "55", "3", "2", "1", "6"]), "is it a diameter in mm"),
+        (with_column("regimen", ["sorafenib"] * 6), "0 checkpoint inhibitors"),
         (with_column("lung_metastases", ["1"] * 6), "is it lung_metastasis"),
         (with_column("MMF", ["1"] * 6), "column 'MMF' is there 2 times"),
         (([*HEADER[:-1]], [row[:-1] for row in rows()]), "neither a model score nor a clinical variable"),

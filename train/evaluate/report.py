@@ -45,7 +45,7 @@ from train.evaluate.published import (
     canonical_model,
     read_published,
 )
-from train.evaluate.score_table import DISCOVERY_PARTS, EndpointColumns, ScoreTable
+from train.evaluate.score_table import DISCOVERY_PARTS, REGIMEN_COLUMN, EndpointColumns, ScoreTable
 from train.evaluate.tripod import tripod_table
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, median_text, p_text, percent_text
 
@@ -185,6 +185,8 @@ class _Builder:
         parts: list[Text | Table | Picture] = []
         if counts:
             parts.append(tables.count_table("Clinical variables and groups by cohort", "variables", counts))
+        if REGIMEN_COLUMN in self._table.groups:
+            parts.append(tables.agent_table(self._table))
         words = (
             "Missing values are never imputed here: each statistic uses the patients that have what it needs"
             " (complete cases), comparisons use patients with both scores, and every table says n."

@@ -54,7 +54,7 @@ def absolute_risk_table(records: Sequence[RiskRecord], endpoint: str) -> Table:
                             "",
                             "",
                             f"{integrated.score:.3f} / {integrated.reference:.3f}"
-                            f" ({integrated.explained:.0%} explained)",
+                            f" ({integrated.explained:.1%} explained)",
                         )
                     )
                 )

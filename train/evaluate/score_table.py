@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engines.clinical.regimen import parse_regimen
 from engines.clinical.table import VARIABLE_COLUMNS
 from engines.clinical.variables import DEFINITIONS, Value, Variable, parse_value
 from engines.errors import InvalidInput
@@ -37,7 +38,10 @@ DISCOVERY = "discovery"
 
 TESTING = "testing"
 
-GROUP_COLUMNS = ("centre", "scanner", "regimen", "aetiology")
+REGIMEN_COLUMN = "regimen"
+"""Agents given, as the clinical table writes them: camrelizumab+apatinib. Source: supplementary Table 8."""
+
+GROUP_COLUMNS = ("centre", "scanner", REGIMEN_COLUMN, "aetiology")
 
 LONGEST_FOLLOW_UP_MONTHS = 240.0
 """A longer time is days or weeks under the name of months (OURS)."""
@@ -191,7 +195,7 @@ class _Reader:
                 self.faults.append(f"patient_id is empty in {count} rows")
             elif count > 1:
                 self.faults.append(f"patient_id {patient} is there {count} times; one index scan a patient")
-        cohort = np.array(self._columns["cohort"], dtype=np.str_)
+        cohort = np.array([_cohort_name(cell) for cell in self._columns["cohort"]], dtype=np.str_)
         cohorts, cutoff_cohort = self._order_cohorts(cohort)
         second = "ttp" if "ttp_months" in self._columns else "pfs"
         endpoints = tuple(self._read_endpoint(word) for word in ("os", second))
@@ -201,7 +205,7 @@ class _Reader:
             if column.lower() in _CLINICAL
         }
         groups = {
-            column.lower(): tuple("" if cell.lower() in _MISSING else cell for cell in self._columns[column])
+            column.lower(): self._read_group(column)
             for column in self._columns
             if column.lower() in GROUP_COLUMNS
         }
@@ -274,6 +278,18 @@ class _Reader:
             values.append(value)
         return tuple(values)
 
+    def _read_group(self, column: str) -> tuple[str, ...]:
+        words: list[str] = []
+        for row, cell in enumerate(self._columns[column]):
+            word = "" if cell.lower() in _MISSING else cell
+            if word and column.lower() == REGIMEN_COLUMN:
+                try:
+                    word = parse_regimen(word).text()
+                except InvalidInput as error:
+                    self._fault(row, str(error))
+            words.append(word)
+        return tuple(words)
+
     def _read_scores(self, endpoints: tuple[str, ...]) -> dict[str, dict[str, FloatArray]]:
         taken = {"patient_id", "cohort", *_CLINICAL, *GROUP_COLUMNS}
         taken |= {f"{name.lower()}_{part}" for name in endpoints for part in ("months", "event")}
@@ -312,6 +328,11 @@ class _Reader:
 
     def _fault(self, row: int, words: str) -> None:
         self.faults.append(f"row {row + 2}: {words}")
+
+
+def _cohort_name(cell: str) -> str:
+    """The cohorts of the paper are known in any case; other names stay as they are."""
+    return cell.lower() if cell.lower() in (*DISCOVERY_PARTS, DISCOVERY, TESTING) else cell
 
 
 def _number(cell: str) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from engines.clinical.regimen import CheckpointInhibitor, TargetedAgent
 from train.evaluate.document import Row, RowKind, Table, Text
 from train.evaluate.measures import AUC_MONTHS, HIGH, LOW, ModelRecord
 from train.evaluate.published import (
@@ -13,7 +14,7 @@ from train.evaluate.published import (
     PublishedValue,
     canonical_model,
 )
-from train.evaluate.score_table import ScoreTable
+from train.evaluate.score_table import REGIMEN_COLUMN, ScoreTable
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, median_text, p_text, percent_text, ratio_text
 
 BOOTSTRAP_NOTE = "Intervals: percentile bootstrap, {repeats} resamples of patients, seed {seed}."
@@ -257,6 +258,31 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name.lower()).strip("_")
 
 
+def agent_table(table: ScoreTable) -> Table:
+    """Returns how many patients of each cohort were given each agent, in the order of supplementary Table 8."""
+    given = [set(words.split("+")) for words in table.groups[REGIMEN_COLUMN]]
+    rows = []
+    for title, agents in (
+        ("Anti-PD-(L)1 agents", CheckpointInhibitor),
+        ("Molecular targeted agents", TargetedAgent),
+    ):
+        rows.append(heading(title))
+        for agent in agents:
+            has = np.array([agent.value in words for words in given])
+            if has.any():
+                counts = [(int((has & table.rows(c)).sum()), int(table.rows(c).sum())) for c in table.cohorts]
+                rows.append(Row(cells=(agent.value, *(percent_text(n, whole) for n, whole in counts))))
+    return Table(
+        name="supplementary_table_8_agents",
+        title="Supplementary Table 8 layout: agents given",
+        header=("Agent", *table.cohorts),
+        rows=tuple(rows),
+        notes=(
+            "Patients given the agent, of all patients of the cohort; doses are not part of a table of scores.",
+        ),
+    )
+
+
 def missing_table(table: ScoreTable) -> Text | Table:
     """Returns patients without a score by cohort, or a sentence when there are none."""
     rows = []
@@ -276,11 +302,14 @@ def missing_table(table: ScoreTable) -> Text | Table:
 
 
 def count_levels(levels: npt.NDArray[np.str_], table: ScoreTable) -> dict[str, dict[str, int]]:
-    """Returns the patients of each cohort in each level, those without a value last."""
+    """Returns the patients of each cohort in each level, those without a value, if any, last."""
     words = [str(word) for word in np.unique(levels) if word]
     counts = {
         word: {cohort: int((table.rows(cohort) & (levels == word)).sum()) for cohort in table.cohorts}
         for word in words
     }
-    counts["missing"] = {cohort: int((table.rows(cohort) & (levels == "")).sum()) for cohort in table.cohorts}
+    if (levels == "").any():
+        counts["missing"] = {
+            cohort: int((table.rows(cohort) & (levels == "")).sum()) for cohort in table.cohorts
+        }
     return counts

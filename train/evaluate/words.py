@@ -7,12 +7,13 @@ NOT_ESTIMABLE = "not estimable"
 
 
 def estimate_text(value: float | None, low: float | None, high: float | None, digits: int = 2) -> str:
-    """Returns ``0.72 (0.66-0.78)``, the value alone without bounds, or ``not estimable``."""
+    """Returns ``0.72 (0.66-0.78)``, ``0.02 (-0.01 to 0.05)``, the value alone without bounds, or ``not estimable``."""
     if value is None:
         return NOT_ESTIMABLE
     if low is None or high is None:
         return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    to = " to " if low < 0 else "-"
+    return f"{value:.{digits}f} ({low:.{digits}f}{to}{high:.{digits}f})"
 
 
 def ratio_text(ratio: HazardRatio) -> str:
