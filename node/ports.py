@@ -76,6 +76,16 @@ class JobStore(Protocol):
         """Moves a job and gives the lease back."""
         ...
 
+    def await_confirmation(
+        self, job_id: int, owner: str, transaction_uid: str, until: datetime, now: datetime
+    ) -> Job:
+        """SENDING becomes CONFIRMING: the report of this transaction is awaited until then."""
+        ...
+
+    def get(self, job_id: int) -> Job:
+        """Returns one job."""
+        ...
+
     def conclusion(self, job_id: int) -> "Conclusion":
         """Returns what the assessment left."""
         ...
@@ -170,8 +180,18 @@ class Destination(Protocol):
         """
         ...
 
-    def request_commitment(self, deliveries: Sequence[Delivery]) -> str | None:
-        """Asks for storage commitment; returns the Transaction UID, or None where it is not configured."""
+    @property
+    def commits(self) -> bool:
+        """Whether storage commitment is asked for after a delivery."""
+        ...
+
+    def request_commitment(self, deliveries: Sequence[Delivery], transaction_uid: str) -> None:
+        """Asks for storage commitment; the report comes to our listener.
+
+        Raises:
+            DeliveryPostponed: it cannot be reached or does not answer.
+            DeliveryRefused: it does not offer storage commitment.
+        """
         ...
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import structlog
 
 from node.completeness import CompletenessRules, Traffic
+from node.dicom.commitment import ReportDesk
 from node.dicom.reception.accept import Acceptance, read_stored
 from node.dicom.reception.access import ListenerSettings
-from node.dicom.reception.lane import ReportHandler
 from node.dicom.reception.listener import Listener
 from node.errors import SettingsRefused
 from node.job import Job
@@ -76,7 +76,6 @@ class ServicePlan:
         build_destination: called once in the courier process; None = results stay in the data folder.
         prepare_process: called first in every child: logging, threads.
         remove_results: removes what the assessments of a job left, when its time is over.
-        report: takes N-EVENT-REPORTs in the receiver process.
     """
 
     data: Path
@@ -90,7 +89,6 @@ class ServicePlan:
     build_destination: Callable[[], Destination | None]
     prepare_process: Callable[[], None]
     remove_results: Callable[[Job], None] = keep_results
-    report: ReportHandler | None = None
 
     @property
     def database(self) -> Path:
@@ -137,7 +135,8 @@ def serve(plan: ServicePlan, ready: Callable[[int], None], stop: threading.Event
                 keep_days=plan.keep_days,
                 remove_results=plan.remove_results,
             )
-            with Listener(plan.listener, acceptance, plan.report) as listener, _stop_signal(stop) as stopped:
+            desk = ReportDesk(jobs=jobs, clock=clock)
+            with Listener(plan.listener, acceptance, desk) as listener, _stop_signal(stop) as stopped:
                 schedule = start_schedule(caretaker)
                 household = Household(plan, jobs, clock)
                 try:

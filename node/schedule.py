@@ -72,6 +72,11 @@ class Caretaker:
         for job in self.jobs.recover(self.clock.now(), self.assessment_tries):
             log.warning("lease ran out", job=job.job_id, study=job.study_instance_uid, state=job.state)
 
+    def expire_confirmations(self) -> None:
+        """Gives up waiting for storage commitment reports that are overdue."""
+        for job in self.jobs.expire_confirmations(self.clock.now()):
+            log.warning("storage commitment never came", job=job.job_id, study=job.study_instance_uid)
+
     def clean(self) -> int:
         """Removes studies that ended long ago and returns how many; forgets the traffic of idle ones."""
         now: datetime = self.clock.now()
@@ -107,6 +112,7 @@ def start_schedule(caretaker: Caretaker) -> BackgroundScheduler:
     for chore, seconds in (
         (caretaker.close_studies, CLOSE_SECONDS),
         (caretaker.recover_leases, RECOVER_SECONDS),
+        (caretaker.expire_confirmations, RECOVER_SECONDS),
         (caretaker.clean, CLEAN_SECONDS),
     ):
         scheduler.add_job(chore, IntervalTrigger(seconds=seconds), id=chore.__name__)

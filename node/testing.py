@@ -23,7 +23,7 @@ from node.dicom.reception.accept import Acceptance, read_stored
 from node.dicom.reception.access import ListenerSettings
 from node.dicom.reception.listener import Listener
 from node.dicom.send import PeerAddress, SendSettings, StorageDestination
-from node.errors import DeliveryPostponed
+from node.errors import DeliveryPostponed, DeliveryRefused
 from node.job import Job
 from node.ports import Answer, Assess, Conclusion, Delivery, Destination
 from node.processes import ServicePlan, SystemClock, serve
@@ -54,11 +54,15 @@ class FakeDestination:
     Attributes:
         answers: by SOP Instance UID; STORED when absent.
         down: cannot be reached.
+        commits: is asked for storage commitment.
     """
 
     name: str = "fake:104:FAKE"
     answers: dict[str, Answer] = field(default_factory=dict)
     down: bool = False
+    commits: bool = False
+    refuses_commitment: bool = False
+    transactions: list[str] = field(default_factory=list)
     sent: list[tuple[str, bool]] = field(default_factory=list)
 
     def send(self, paths: Sequence[Path], *, retry: bool) -> tuple[Delivery, ...]:
@@ -77,10 +81,12 @@ class FakeDestination:
             for path in paths
         )
 
-    def request_commitment(self, deliveries: Sequence[Delivery]) -> str | None:
-        """Asks nobody."""
+    def request_commitment(self, deliveries: Sequence[Delivery], transaction_uid: str) -> None:
+        """Remembers the transaction, or refuses when it is down."""
+        if self.refuses_commitment:
+            raise DeliveryRefused(f"{self.name} does not offer storage commitment")
+        self.transactions.append(transaction_uid)
         del deliveries
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

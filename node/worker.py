@@ -2,6 +2,7 @@
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Self
 import structlog
 
 from engines.errors import MmfError
-from node.errors import DeliveryPostponed, JobMoveRefused
+from node.errors import DeliveryPostponed, DeliveryRefused, JobMoveRefused
 from node.job import Job, JobState
 from node.ports import UNREQUESTED, Answer, Assess, Clock, Delivery, Destination, JobStore
 
@@ -31,6 +32,7 @@ class WorkRules:
         bounded_tries: while it answers 0xCxxx.
         first_retry_seconds: doubled after each try.
         longest_retry_seconds: and no longer than this.
+        confirmation_seconds: the archive's report of storage commitment is awaited for this long.
         idle_seconds: between two looks into an empty queue.
     """
 
@@ -40,6 +42,7 @@ class WorkRules:
     bounded_tries: int = 5
     first_retry_seconds: float = 10.0
     longest_retry_seconds: float = 3600.0
+    confirmation_seconds: float = 3600.0
     idle_seconds: float = 0.2
 
     def retry_after(self, attempt: int) -> timedelta:
@@ -127,9 +130,23 @@ class Worker:
         if Answer.LATER in answers:
             why = _explain(deliveries, {Answer.LATER}, destination.name)
             return self._postpone_delivery(job, why, self.rules.delivery_tries)
-        transaction_uid = destination.request_commitment(deliveries)
-        after = JobState.DONE if transaction_uid is None else JobState.CONFIRMING
-        return self._finish(job, after, f"{len(deliveries)} objects stored at {destination.name}")
+        detail = f"{len(deliveries)} objects stored at {destination.name}"
+        if not destination.commits:
+            return self._finish(job, JobState.DONE, detail)
+        return self._ask_commitment(job, deliveries, destination)
+
+    def _ask_commitment(self, job: Job, deliveries: Sequence[Delivery], destination: Destination) -> Job:
+        """The transaction is written down before it is asked for: the report may come at once."""
+        now, transaction_uid = self.clock.now(), f"2.25.{uuid.uuid4().int}"
+        until = now + timedelta(seconds=self.rules.confirmation_seconds)
+        job = self.jobs.await_confirmation(job.job_id, self.name, transaction_uid, until, now)
+        try:
+            destination.request_commitment(deliveries, transaction_uid)
+        except (DeliveryPostponed, DeliveryRefused) as error:
+            log.warning("storage commitment could not be asked for", job=job.job_id, error=str(error))
+            return self.jobs.move(job.job_id, JobState.UNCONFIRMED, self.clock.now(), error=str(error))
+        log.info("storage commitment asked for", job=job.job_id, transaction=transaction_uid)
+        return self.jobs.get(job.job_id)
 
     def _finish(self, job: Job, after: JobState, detail: str) -> Job:
         log.info("delivered", job=job.job_id, study=job.study_instance_uid, state=after, detail=detail)

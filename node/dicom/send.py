@@ -1,8 +1,10 @@
 """Sends objects to a storage SCP on one association, as they are encoded, and says what each answer means."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -26,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 MAXIMUM_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd IDs from 1 to 255)."""
+_REST_SECONDS = 10.0
 _PERMANENT = 1
 """Result of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
@@ -123,10 +126,16 @@ class StorageDestination:
         """Sends all objects on one association; see :func:`send_objects`."""
         return send_objects(paths, self.peer, self.settings, retry=retry, restatements=self._restatements)
 
-    def request_commitment(self, deliveries: Sequence[Delivery]) -> str | None:
-        """Returns None: this destination is not set up for storage commitment."""
-        log.debug("no storage commitment asked", destination=self.name, objects=len(deliveries))
-        return None
+    @property
+    def commits(self) -> bool:
+        """Whether storage commitment is asked for: not here, see ``CommittingDestination``."""
+        return False
+
+    def request_commitment(self, deliveries: Sequence[Delivery], transaction_uid: str) -> None:
+        """Refuses: this destination is not set up for storage commitment."""
+        raise DeliveryRefused(
+            f"{self.name} is not set up for storage commitment of {len(deliveries)} objects ({transaction_uid})"
+        )
 
 
 def parse_peer(text: str) -> PeerAddress:
@@ -172,13 +181,18 @@ def send_objects(
     _config.STORE_SEND_CHUNKED_DATASET = True  # files go out in pieces of one PDU and are never held whole
     answers: list[Delivery] = []
     for batch in _batch([_read_outgoing(path, restatements or {}) for path in paths]):
-        association = _associate(sorted(frozenset().union(*(one.contexts for one in batch))), peer, settings)
-        try:
+        association = open_association(
+            sorted(frozenset().union(*(one.contexts for one in batch))), peer, settings
+        )
+        with _undisturbed(association):
+            lost = False
             for message_id, outgoing in enumerate(batch, start=1):
+                if lost:
+                    detail = "the association was lost before this object"
+                    answers.append(_deliver(outgoing, Answer.LATER, None, detail))
+                    continue
                 answers.append(_store(association, outgoing, message_id % 65_535 or 1, retry=retry))
-        finally:
-            if association.is_established:
-                association.release()
+                lost = answers[-1].answer is Answer.LATER and answers[-1].status is None
     return tuple(answers)
 
 
@@ -189,14 +203,11 @@ def echo_peer(peer: PeerAddress, settings: SendSettings) -> int:
         DeliveryPostponed: the peer cannot be reached.
         DeliveryRefused: the peer rejects the association.
     """
-    association = _associate([(str(Verification), str(ImplicitVRLittleEndian))], peer, settings)
-    try:
+    association = open_association([(str(Verification), str(ImplicitVRLittleEndian))], peer, settings)
+    with _undisturbed(association):
         if not association.accepted_contexts:
             raise DeliveryRefused(f"{peer} does not accept Verification")
         status = association.send_c_echo()
-    finally:
-        if association.is_established:
-            association.release()
     if "Status" not in status:
         raise DeliveryPostponed(f"{peer} did not answer the C-ECHO within {settings.response_seconds:g} s")
     return int(status.Status)
@@ -261,7 +272,20 @@ def _batch(outgoing: Sequence[_Outgoing]) -> Iterator[list[_Outgoing]]:
         yield batch
 
 
-def _associate(contexts: Sequence[tuple[str, str]], peer: PeerAddress, settings: SendSettings) -> Association:
+def open_association(
+    contexts: Sequence[tuple[str, str]], peer: PeerAddress, settings: SendSettings
+) -> Association:
+    """Returns an established association.
+
+    Args:
+        contexts: (abstract syntax, transfer syntax) of each presentation context, at most MAXIMUM_CONTEXTS.
+        peer: whom to call.
+        settings: how we call.
+
+    Raises:
+        DeliveryPostponed: the peer cannot be reached, or has no room for an association now.
+        DeliveryRefused: the peer rejects the association for good.
+    """
     entity = AE(ae_title=settings.ae_title)
     entity.connection_timeout = settings.connect_seconds
     entity.acse_timeout = settings.associate_seconds
@@ -284,6 +308,49 @@ def _associate(contexts: Sequence[tuple[str, str]], peer: PeerAddress, settings:
     if answer.result == _PERMANENT:
         raise DeliveryRefused(why)
     raise DeliveryPostponed(why)
+
+
+@contextmanager
+def _undisturbed(association: Association) -> Iterator[None]:
+    """Keeps pynetdicom's own thread of an association asleep until it is released.
+
+    That thread also takes messages off the queue. pynetdicom 3.0.4 pauses it before each request, but believes it paused
+    in the moment between its waking and its first look: on a busy machine it then takes the response, and the sender
+    waits for it in vain. Asleep from the start, it cannot.
+    """
+    rest = _Rest()
+    association._reactor_checkpoint = rest
+    try:
+        if not rest.reached.wait(_REST_SECONDS):
+            raise DeliveryPostponed("the association's thread did not come to rest")
+        yield
+    finally:
+        try:
+            if association.is_established:
+                association.release()
+        finally:
+            rest.end()
+
+
+class _Rest(threading.Event):
+    """A checkpoint that nobody passes before ``end()``; ``reached`` tells that somebody waits there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self._ended = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+    def set(self) -> None:
+        if self._ended:
+            super().set()
+
+    def end(self) -> None:
+        self._ended = True
+        super().set()
 
 
 def _find_rejection(association: Association) -> A_ASSOCIATE | None:
@@ -321,28 +388,41 @@ def _store(association: Association, outgoing: _Outgoing, message_id: int, *, re
             f"the destination does not accept {name} ({outgoing.sop_class_uid}) "
             f"in {UID(outgoing.transfer_syntax_uid).name}",
         )
-    dataset, detail_of_form = _choose_form(outgoing, usable)
+    form = _choose_form(outgoing, usable)
     try:
-        status = association.send_c_store(dataset, msg_id=message_id)
+        status = association.send_c_store(form.content, msg_id=message_id)
     except (ValueError, RuntimeError) as error:
         return _deliver(outgoing, Answer.LATER, None, f"the association was lost: {error}")
     if "Status" not in status:
         return _deliver(outgoing, Answer.LATER, None, "the destination did not answer")
     answer, detail = interpret_status(int(status.Status), retry=retry)
     comment = str(status.get("ErrorComment", "") or "")
-    said = " ".join(part for part in (detail, comment, detail_of_form) if part)
-    return _deliver(outgoing, answer, int(status.Status), said)
+    said = " ".join(part for part in (detail, comment, form.detail) if part)
+    return replace(_deliver(outgoing, answer, int(status.Status), said), sop_class_uid=form.sop_class_uid)
 
 
-def _choose_form(outgoing: _Outgoing, usable: frozenset[tuple[str, str]]) -> tuple[Path | Dataset, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """What is really sent of an object, and what to say about it."""
+
+    content: Path | Dataset
+    sop_class_uid: str
+    detail: str = ""
+
+
+def _choose_form(outgoing: _Outgoing, usable: frozenset[tuple[str, str]]) -> _Form:
     """Returns what to send: the file as it is, else decoded for the default syntax, else restated."""
     if (outgoing.sop_class_uid, outgoing.transfer_syntax_uid) in usable:
-        return outgoing.path, ""
+        return _Form(content=outgoing.path, sop_class_uid=outgoing.sop_class_uid)
     dataset: Dataset = dcmread(outgoing.path)
     if outgoing.restatement is None or any(sop_class == outgoing.sop_class_uid for sop_class, _ in usable):
-        return dataset, ""
-    name = UID(outgoing.restatement.sop_class_uid).name
-    return outgoing.restatement.restate(dataset), f"sent as {name}, the destination refuses the first form"
+        return _Form(content=dataset, sop_class_uid=outgoing.sop_class_uid)
+    other = outgoing.restatement.sop_class_uid
+    return _Form(
+        content=outgoing.restatement.restate(dataset),
+        sop_class_uid=other,
+        detail=f"sent as {UID(other).name}, the destination refuses the first form",
+    )
 
 
 def _deliver(outgoing: _Outgoing, answer: Answer, status: int | None, detail: str) -> Delivery:

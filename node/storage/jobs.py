@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -245,6 +245,64 @@ class SqliteJobs:
             )
             _note(connection, job_id, now, after, error or detail)
             return self.get(job_id)
+
+    def await_confirmation(
+        self, job_id: int, owner: str, transaction_uid: str, until: datetime, now: datetime
+    ) -> Job:
+        """SENDING becomes CONFIRMING: the report of this transaction is awaited until then."""
+        with self._lock, write_transaction(self._connection) as connection:
+            self._check_owner(job_id, owner)
+            check_move(self.get(job_id).state, JobState.CONFIRMING)
+            connection.execute(
+                "UPDATE job SET state = ?, transaction_uid = ?, due_at = ?, updated_at = ?, lease_owner = '', "
+                "lease_until = NULL, error = '' WHERE job_id = ?",
+                (JobState.CONFIRMING, transaction_uid, encode_time(until), encode_time(now), job_id),
+            )
+            _note(connection, job_id, now, JobState.CONFIRMING, f"transaction {transaction_uid}")
+            return self.get(job_id)
+
+    def confirm(
+        self, transaction_uid: str, committed: Collection[str], failure: str, now: datetime
+    ) -> Job | None:
+        """Takes the archive's report: everything committed is DONE, a failure is for an operator.
+
+        Args:
+            transaction_uid: which request it answers.
+            committed: SOP Instance UIDs that the archive will keep.
+            failure: what failed, in words; "" when nothing.
+            now: this moment.
+
+        Returns:
+            The job, or None when no job waits for this transaction.
+        """
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT job_id, state FROM job WHERE transaction_uid = ? AND transaction_uid <> ''",
+                (transaction_uid,),
+            ).fetchone()
+        if row is None:
+            return None
+        if row["state"] not in {JobState.CONFIRMING, JobState.UNCONFIRMED}:
+            return self.get(row["job_id"])
+        missing = sorted(self.stored_objects(row["job_id"]) - set(committed))
+        if not failure and missing:
+            failure = f"the report leaves out {', '.join(missing)}"
+        if not failure:
+            return self.move(row["job_id"], JobState.DONE, now, detail="storage committed")
+        error = f"storage was not committed: {failure}"
+        if row["state"] == JobState.UNCONFIRMED:
+            return self.get(row["job_id"])
+        return self.move(row["job_id"], JobState.UNCONFIRMED, now, error=error)
+
+    def expire_confirmations(self, now: datetime) -> tuple[Job, ...]:
+        """Moves jobs whose report did not come in time to UNCONFIRMED and returns them."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT job_id FROM job WHERE state = ? AND due_at < ?",
+                (JobState.CONFIRMING, encode_time(now)),
+            ).fetchall()
+        error = "the destination sent no storage commitment report in time"
+        return tuple(self.move(row["job_id"], JobState.UNCONFIRMED, now, error=error) for row in rows)
 
     def retry(self, job_id: int, now: datetime) -> Job:
         """Takes a job up again on an operator's word: the delivery when objects are built, else the assessment."""

@@ -130,6 +130,58 @@ def test_each_answer_leads_where_the_table_says(worker, clock, objects, answer, 
     assert worker.jobs.stored_objects(1) >= {"1.1"}
 
 
+@pytest.fixture
+def committing(worker, objects):
+    destination = FakeDestination(commits=True)
+    worker.assess_next(assess_to(objects))
+    worker.deliver_next(destination)
+    return destination
+
+
+def test_a_committed_report_finishes_the_job(worker, committing, clock):
+    assert worker.jobs.get(1).state is JobState.CONFIRMING
+    assert worker.jobs.confirm("2.25.404", {"1.1", "1.2"}, "", clock.now()) is None
+    assert (
+        worker.jobs.confirm(committing.transactions[0], {"1.1", "1.2"}, "", clock.now()).state
+        is JobState.DONE
+    )
+    assert worker.jobs.confirm(committing.transactions[0], set(), "again", clock.now()).state is JobState.DONE
+
+
+@pytest.mark.parametrize(
+    ("committed", "failure", "words"),
+    [({"1.1"}, "1.2 (0x0112)", "0x0112"), ({"1.1"}, "", "leaves out 1.2")],
+)
+def test_a_report_of_failure_or_with_a_gap_is_for_the_operator(
+    worker, committing, clock, committed, failure, words
+):
+    job = worker.jobs.confirm(committing.transactions[0], committed, failure, clock.now())
+    assert job.state is JobState.UNCONFIRMED
+    assert words in job.error
+    assert worker.jobs.retry(1, clock.now()).state is JobState.SENDING
+
+
+def test_a_report_that_never_comes_leaves_the_job_unconfirmed_and_a_late_one_still_counts(
+    worker, committing, clock
+):
+    clock.advance(RULES.confirmation_seconds - 1)
+    assert worker.jobs.expire_confirmations(clock.now()) == ()
+    clock.advance(2)
+    (job,) = worker.jobs.expire_confirmations(clock.now())
+    assert job.state is JobState.UNCONFIRMED
+    assert (
+        worker.jobs.confirm(committing.transactions[0], {"1.1", "1.2"}, "", clock.now()).state
+        is JobState.DONE
+    )
+
+
+def test_a_destination_without_commitment_leaves_the_job_unconfirmed_with_the_reason(worker, objects):
+    worker.assess_next(assess_to(objects))
+    job = worker.deliver_next(FakeDestination(commits=True, refuses_commitment=True))
+    assert job.state is JobState.UNCONFIRMED
+    assert "does not offer" in job.error
+
+
 def test_a_destination_that_rejects_us_shelves_the_job_at_once(worker, objects):
     class Rejecting(FakeDestination):
         def send(self, paths, *, retry):
