@@ -68,7 +68,7 @@ class DemoPlan:
         forest: settings of the survival forests.
     """
 
-    patients: int = 240
+    patients: int = 320
     testing: int = 200
     folds: int = 2
     seed: int = 2026

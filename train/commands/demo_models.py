@@ -33,7 +33,7 @@ Processes = Annotated[
 
 def demo_models(
     out: Out,
-    patients: Patients = 240,
+    patients: Patients = 320,
     testing: Testing = 200,
     folds: Folds = 2,
     epochs: Epochs = None,
