@@ -192,7 +192,7 @@ def plot_survival(plot: SurvivalPlot, *, width_mm: float, height_mm: float) -> b
 
 
 def plot_contributions(
-    parts: tuple[tuple[str, float], ...], *, width_mm: float, height_mm: float, label_share: float = 0.40
+    parts: tuple[tuple[str, float], ...], *, width_mm: float, height_mm: float, label_share: float = 0.46
 ) -> bytes:
     """Returns a PNG of bars: what each input adds to the log hazard; right and red raises the risk.
 
@@ -209,17 +209,21 @@ def plot_contributions(
         values = np.asarray([value for _, value in parts], dtype=np.float64)
         places = np.arange(len(parts))[::-1]
         axes.barh(places, values, height=0.62, color=[HIGH if value > 0 else LOW for value in values])
-        reach = max(float(np.abs(values).max(initial=0.0)), 0.05) * 1.28
+        reach = max(float(np.abs(values).max(initial=0.0)), 0.05) * 1.5
         for place, value in zip(places, values, strict=True):
             side = "left" if value >= 0 else "right"
             offset = reach * (0.015 if value >= 0 else -0.015)
-            axes.text(value + offset, place, f"{value:+.2f}", va="center", ha=side, fontsize=6, color=INK)
+            axes.text(value + offset, place, _signed(value), va="center", ha=side, fontsize=6, color=INK)
         axes.axvline(0, color=INK, lw=0.7)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-0.6, len(parts) - 0.4)
         axes.set_yticks([])
-        for place, (words, _) in zip(places, parts, strict=True):
-            _write_label(axes, words, float(place), room=label_share * width_mm / _INCH_MM * _DOTS_PER_INCH)
+        _write_labels(
+            axes,
+            [(float(place), words) for place, (words, _) in zip(places, parts, strict=True)],
+            room=label_share * width_mm / _INCH_MM * _DOTS_PER_INCH,
+        )
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("log hazard", labelpad=1.5)
         axes.set_axisbelow(True)
         axes.grid(axis="x", color=GRID, lw=0.5)
@@ -334,24 +338,36 @@ def _png(figure: "Figure") -> bytes:
     return stream.getvalue()
 
 
-def _write_label(axes: "Axes", words: str, place: float, *, room: float) -> None:
-    """Writes words left of the axes, smaller, and at the last shorter, until they fit into ``room`` dots."""
-    label = axes.text(
-        -0.02,
-        place,
-        words,
-        transform=axes.get_yaxis_transform(),
-        ha="right",
-        va="center",
-        fontsize=6.4,
-        color=INK,
-    )
-    width = label.get_window_extent().width
-    if width > 0.92 * room:
-        label.set_fontsize(max(_SMALLEST_POINTS, 6.4 * 0.92 * room / width))
-    while len(words) > 2 and label.get_window_extent().width > 0.93 * room:
-        words = words.removesuffix("…")[:-1] + "…"
-        label.set_text(words)
+def _signed(value: float) -> str:
+    """A log hazard with its sign; what rounds to nothing has none."""
+    words = f"{value:+.2f}"
+    return words if float(words) else "0.00"
+
+
+def _write_labels(axes: "Axes", labels: list[tuple[float, str]], *, room: float) -> None:
+    """Writes words left of the axes, all smaller, and at the last single ones shorter, until they fit in ``room`` dots."""
+    written = [
+        axes.text(
+            -0.02,
+            place,
+            words,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=6.4,
+            color=INK,
+        )
+        for place, words in labels
+    ]
+    widest = max((label.get_window_extent().width for label in written), default=0.0)
+    if widest > 0.92 * room:
+        for label in written:
+            label.set_fontsize(max(_SMALLEST_POINTS, 6.4 * 0.92 * room / widest))
+    for label in written:
+        words = label.get_text()
+        while len(words) > 2 and label.get_window_extent().width > 0.93 * room:
+            words = words.removesuffix("…")[:-1] + "…"
+            label.set_text(words)
 
 
 def _draw_horizons(axes: "Axes", plot: SurvivalPlot) -> None:

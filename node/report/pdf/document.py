@@ -36,7 +36,8 @@ def write_pdf(
     """
     report = envelope.report
     details = read_details(envelope.source)
-    when = envelope.concluded.strftime("%Y-%m-%d %H:%M %z")
+    offset = envelope.concluded.strftime("%z")
+    when = envelope.concluded.strftime("%Y-%m-%d %H:%M UTC") + ("" if offset == "+0000" else offset)
     head = PageHead(
         title=TITLE,
         patient_line=patient_line(details),

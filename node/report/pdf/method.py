@@ -1,5 +1,6 @@
 """The last page: what each input contributed, how the figures were made, by which models, and their limits."""
 
+import re
 from typing import Final
 
 from engines.plots import MUTED, plot_contributions
@@ -42,38 +43,15 @@ def draw_method(paper: Paper, report: Report, sources: ReportSources) -> None:
     left = paper.pdf.get_y()
     paper.pdf.set_xy(MARGIN_MM + _COLUMN_MM + _GAP_MM, top)
     _draw_networks(paper, report)
+    paper.pdf.set_xy(MARGIN_MM + _COLUMN_MM + _GAP_MM, paper.pdf.get_y() + 2.5)
+    _draw_models(paper, report)
     paper.pdf.set_xy(MARGIN_MM, max(left, paper.pdf.get_y()) + 3.0)
     paper.ensure(paper.block_height(_METHOD, points=7.2) + 8.0)
     paper.write_heading("How the figures were made")
     paper.write_block(_METHOD, points=7.2)
     paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 2.5)
-    draw_models(paper, report)
     draw_technique(paper, report, sources)
     draw_limits(paper)
-
-
-def draw_models(paper: Paper, report: Report) -> None:
-    """Draws the table of models: version, cohort, C-index, hash."""
-    paper.write_heading("Models")
-    if not report.models:
-        paper.write_block("No model took part.", colour=MUTED)
-    else:
-        paper.write_table(
-            [
-                (
-                    f"{model.name} {model.version}",
-                    model.trained_on or "not stated",
-                    model.c_index or "not stated",
-                    model.sha256,
-                )
-                for model in report.models
-            ],
-            (26.0, 40.0, 48.0, CONTENT_MM - 114.0),
-            head=("Model and version", "Trained on", "C-index (95 % interval)", "SHA-256"),
-            points=6.6,
-            bold_first=True,
-        )
-    paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 2.5)
 
 
 def draw_technique(paper: Paper, report: Report, sources: ReportSources) -> None:
@@ -166,6 +144,21 @@ def _draw_clinical(paper: Paper, report: Report, *, x: float) -> None:
     paper.write_table(rows, (_COLUMN_MM * 0.56, _COLUMN_MM * 0.44), points=6.6)
 
 
+def _draw_models(paper: Paper, report: Report) -> None:
+    """Which models took part: version, cohort, C-index, hash."""
+    paper.write_heading("Models", width_mm=_COLUMN_MM)
+    if not report.models:
+        paper.write_block("No model took part.", colour=MUTED, width_mm=_COLUMN_MM)
+    for model in report.models:
+        rows = (
+            ("Model", f"{model.name}, version {model.version}"),
+            ("Trained on", model.trained_on or "not stated"),
+            ("C-index", model.c_index or "not stated"),
+            ("SHA-256", model.sha256),
+        )
+        paper.write_table(rows, (17.0, _COLUMN_MM - 17.0), points=6.3, bold_first=True)
+
+
 def _draw_networks(paper: Paper, report: Report) -> None:
     paper.write_heading("Networks and ensemble", width_mm=_COLUMN_MM)
     names = list(dict.fromkeys(name for risk in report.risks for name, _ in risk.network_scores))
@@ -175,7 +168,7 @@ def _draw_networks(paper: Paper, report: Report) -> None:
     scores = {risk.endpoint: dict(risk.network_scores) for risk in report.risks}
     rows = [
         (
-            name,
+            re.sub(r"^network(\d)$", r"Network \1", name),
             *(f"{scores[end][name]:+.3f}" if name in scores.get(end, {}) else "–" for end in ENDPOINT_TITLES),
         )
         for name in names

@@ -5,6 +5,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from engines.plots import MUTED
 from node.report.pdf.names import name_groups
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, PALE, Paper, bytes_of
 from node.report.record import PhaseEntry, Report
@@ -91,14 +92,14 @@ def draw_patient(paper: Paper, details: PatientDetails) -> None:
         ("Accession", details.accession),
         ("Study", details.study_description),
     )
-    widths = (38.0, 20.0, 15.0, 22.0, 26.0, CONTENT_MM - 126.0)
+    widths = (50.0, 20.0, 14.0, 21.0, 24.0, CONTENT_MM - 132.5)
     top = pdf.get_y() + 0.4
     place = MARGIN_MM + 2.5
     for (label, value), width in zip(fields, widths, strict=True):
         pdf.set_xy(place, top)
-        paper.write_line(label, points=6.2, colour=(0.45, 0.50, 0.56), width_mm=width, height_mm=3.4)
+        paper.write_line(label, points=6.2, colour=MUTED, width_mm=width - 2.0, height_mm=3.4)
         pdf.set_xy(place, top + 3.6)
-        paper.write_line(value or "not given", points=8.4, width_mm=width, height_mm=4.6)
+        paper.write_line(value or "not given", points=8.4, width_mm=width - 2.0, height_mm=4.6)
         place += width
     pdf.set_xy(MARGIN_MM, y + height + 4.5)
 
@@ -112,7 +113,7 @@ def draw_phases(paper: Paper, report: Report) -> None:
     order = sorted(report.phases, key=lambda entry: (not entry.used, entry.series_number or 0, entry.part))
     paper.write_table(
         [_phase_row(entry) for entry in order],
-        (30.0, 12.0, 36.0, 11.0, 15.0, CONTENT_MM - 104.0),
+        (32.0, 11.0, 40.0, 10.0, 14.0, CONTENT_MM - 107.0),
         head=("Phase", "Series", "Description", "Slices", "After inj.", "Why"),
         points=6.7,
         bold_first=True,
@@ -150,7 +151,9 @@ def _phase_row(entry: PhaseEntry) -> tuple[str, ...]:
     reasons = "; ".join(entry.reasons)
     if entry.probability is not None:
         reasons = f"probability {entry.probability:.2f}; {reasons}"
-    phase = phase_words(entry) + ("" if entry.used else "  (not used)" if entry.phase else " not used")
+    phase = (
+        phase_words(entry) if entry.used else f"{phase_words(entry)}, not used" if entry.phase else "not used"
+    )
     return (
         phase,
         f"{series}.{entry.part}" if entry.part else series,
