@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -131,10 +132,13 @@ class FolderInbox:
         self._studies = folder / "studies"
         for path in (self._incoming, self._studies):
             path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        _sync_path(folder)
+        _sync_path(folder.parent)
         self._connection = open_database(database)
         self._lock = threading.Lock()
         self._pending_lock = threading.Lock()
         self._pending: list[Arrival] = []
+        self._passes: dict[str, tuple[int, tuple[Pass, ...]]] = {}
         self._number = 0
         self._ready_folders: set[Path] = set()
         self._sync = FolderSync()
@@ -236,6 +240,7 @@ class FolderInbox:
                 with self._pending_lock:
                     self._pending = pending + self._pending
                 raise
+        _tell_what_opens_no_job(pending)
         return len(pending)
 
     def open_studies(self, quiet_since: datetime | None = None) -> tuple[OpenStudy, ...]:
@@ -246,18 +251,21 @@ class FolderInbox:
         """
         with self._lock:
             rows = self._connection.execute(
-                "SELECT study_instance_uid, images, last_received_at FROM study WHERE images <> taken_up"
+                "SELECT study_instance_uid, images, last_received_at FROM study WHERE images <> taken_up "
+                "AND last_received_at <= ?",
+                ("~" if quiet_since is None else encode_time(quiet_since),),
             ).fetchall()
-            return tuple(
-                OpenStudy(
-                    study_instance_uid=row["study_instance_uid"],
-                    images=row["images"],
-                    passes=_read_passes(self._connection, row["study_instance_uid"]),
-                    last_received_at=decode_time(row["last_received_at"]),
-                )
-                for row in rows
-                if quiet_since is None or decode_time(row["last_received_at"]) <= quiet_since
+            counted = {row["study_instance_uid"]: self._count_passes(row) for row in rows}
+            self._passes = {row[0]: (row["images"], counted[row[0]]) for row in rows}
+        return tuple(
+            OpenStudy(
+                study_instance_uid=row["study_instance_uid"],
+                images=row["images"],
+                passes=counted[row["study_instance_uid"]],
+                last_received_at=decode_time(row["last_received_at"]),
             )
+            for row in rows
+        )
 
     def arrivals(self, study_instance_uid: str) -> tuple[Arrival, ...]:
         """Returns every object kept for a study, in the order of arrival."""
@@ -294,6 +302,13 @@ class FolderInbox:
             if folder.exists():
                 shutil.rmtree(folder)
         return cursor.rowcount
+
+    def _count_passes(self, row: sqlite3.Row) -> tuple[Pass, ...]:
+        """The passes of a study, counted again only when it grew: studies are judged several times a second."""
+        images, passes = self._passes.get(row["study_instance_uid"], (-1, ()))
+        return (
+            passes if images == row["images"] else _read_passes(self._connection, row["study_instance_uid"])
+        )
 
     def _check_space(self) -> None:
         moment = time.monotonic()
@@ -460,6 +475,18 @@ def _insert(connection: sqlite3.Connection, arrival: Arrival) -> None:
             "last_received_at = max(last_received_at, excluded.last_received_at)",
             (identity.study_instance_uid, encode_time(arrival.received_at)),
         )
+
+
+def _tell_what_opens_no_job(arrivals: Sequence[Arrival]) -> None:
+    """One line a study for objects that are kept and will not be assessed."""
+    others = Counter(
+        (arrival.identity.study_instance_uid, arrival.identity.modality, arrival.identity.ours)
+        for arrival in arrivals
+        if arrival.identity.ours or arrival.identity.sop_class_uid not in CT_IMAGE_STORAGE
+    )
+    for (study, modality, ours), count in others.items():
+        why = "our own results came back" if ours else "no CT images"
+        log.info("objects kept that open no job", study=study, modality=modality, objects=count, why=why)
 
 
 def _read_passes(connection: sqlite3.Connection, study_instance_uid: str) -> tuple[Pass, ...]:

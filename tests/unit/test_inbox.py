@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from node.arrival import Identity
 from node.dicom.reception.accept import encode_file_meta, read_stored
@@ -120,6 +121,41 @@ def test_only_ct_that_is_not_ours_makes_a_study_open(inbox):
     inbox.record()
     (study,) = inbox.open_studies()
     assert (study.study_instance_uid, study.images) == ("2.25.5", 1)
+
+
+def test_another_modality_is_kept_and_said_to_open_no_job(inbox):
+    for number in range(3):
+        one = SyntheticSlice(study="2.25.5", instance=f"2.25.5.{number}")
+        identity = Identity(
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
+            sop_instance_uid=one.instance,
+            study_instance_uid=one.study,
+            series_instance_uid=one.series,
+            modality="MR",
+        )
+        spool = inbox.begin(b"header")
+        spool.write(one.instance.encode())
+        inbox.keep(spool, identity, EXPLICIT, Sender(), NOW)
+    with capture_logs() as lines:
+        inbox.record()
+    (line,) = lines
+    assert (line["study"], line["modality"], line["objects"], line["why"]) == (
+        "2.25.5",
+        "MR",
+        3,
+        "no CT images",
+    )
+    assert len(inbox.arrivals("2.25.5")) == 3
+    assert inbox.open_studies() == ()
+
+
+def test_passes_are_counted_again_when_a_study_grows(inbox):
+    for number in range(1, 4):
+        keep(inbox, SyntheticSlice(instance=f"2.25.6.{number}", position_mm=float(number)))
+        inbox.record()
+        (study,) = inbox.open_studies()
+        assert study.passes[0].images == number
+        assert inbox.open_studies() == (study,)
 
 
 def test_passes_are_counted_by_series_and_acquisition(inbox):

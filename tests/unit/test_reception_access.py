@@ -38,6 +38,8 @@ LISTED = ListenerSettings(
         (ask(called="OTHER"), "127.0.0.1", ListenerSettings(), 7),
         (ask(application="1.2.3"), "127.0.0.1", ListenerSettings(), 2),
         (ask(), "10.1.2.3", LISTED, None),
+        (ask(), "::ffff:10.1.2.3", LISTED, None),
+        (ask(), "2001:db8::1", LISTED, 3),
         (ask(), "10.2.2.3", LISTED, 3),
         (ask(calling="ANYWHERE"), "192.0.2.1", LISTED, None),
         (ask(calling="STRANGER"), "10.1.2.3", LISTED, 3),

@@ -64,7 +64,7 @@ class ListenerSettings:
     port: int = 11112
     callers: tuple[Caller, ...] = ()
     maximum_associations: int = 20
-    maximum_per_address: int = 20
+    maximum_per_address: int = 15
     maximum_greeting: int = 256
     greeting_seconds: float = 10.0
     pdu_seconds: float = 15.0
@@ -207,7 +207,12 @@ def _refuse(context: ProposedContext, result: int) -> AcceptedContext:
 def _is_caller(request: AssociateRequest, address: str, caller: Caller) -> bool:
     if request.calling_ae_title != caller.ae_title:
         return False
-    return caller.network is None or ipaddress.ip_address(address) in caller.network
+    if caller.network is None:
+        return True
+    host = ipaddress.ip_address(address)
+    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
+        host = host.ipv4_mapped  # an IPv4 peer on a socket of both families
+    return host in caller.network
 
 
 def _reject(source: int, reason: int, why: str) -> Rejection:
