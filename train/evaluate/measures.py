@@ -151,10 +151,14 @@ def measure_models(table: ScoreTable, settings: Settings) -> tuple[ModelRecord, 
 
 
 def derive_cutoffs(table: ScoreTable, endpoint: EndpointColumns, rule: CutoffRule) -> Mapping[str, float]:
-    """Returns each model's cut-off from the discovery cohort; models without one there are left out."""
+    """Returns each model's cut-off: that of its release, else from the discovery cohort; models without are left out."""
     rows = table.rows(table.cutoff_cohort) & endpoint.known
+    released = table.released_cutoffs.get(endpoint.name, {})
     cutoffs = {}
     for name, by_endpoint in table.scores.items():
+        if name in released:
+            cutoffs[name] = released[name]
+            continue
         score = by_endpoint[endpoint.name]
         used = rows & ~np.isnan(score)
         if used.any():

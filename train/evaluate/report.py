@@ -208,6 +208,11 @@ class _Builder:
                 if self._table.cutoff_cohort in ("discovery", *DISCOVERY_PARTS)
                 else " The table names no discovery cohort, so the first cohort named serves."
             ),
+            *(
+                ("Cut-offs of a released model belong to it and are used in place of that rule.",)
+                if self._table.released_cutoffs
+                else ()
+            ),
             "C: Harrell's with percentile bootstrap; Uno's beside it. AUC: cumulative cases, dynamic controls, inverse"
             " probability of censoring weights. Differences: paired bootstrap on the same resamples, and the t test of"
             " survcomp, two-sided. Log-rank two-sided. Cox with Efron ties.",
@@ -303,6 +308,8 @@ class _Builder:
 
     def _risk_groups(self) -> Section:
         origin = f"the cohort {self._table.cutoff_cohort}"
+        if self._table.released_cutoffs:
+            origin += " (networks) or the released model (all others)"
         parts: list[Text | Table | Picture] = []
         cohort = self._table.test_cohort
         for endpoint in self._table.endpoints:

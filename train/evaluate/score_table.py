@@ -17,7 +17,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -86,8 +86,8 @@ class ScoreTable:
     """A checked table of n patients.
 
     Attributes:
-        name: of the file.
-        sha256: of the file.
+        name: of the file or of the cohorts.
+        sha256: of the file, or of the model that scored the cases.
         patient_ids: n.
         cohort: (n,) words.
         cohorts: names in the order of the tables; training and validation are followed by their sum, discovery.
@@ -97,6 +97,7 @@ class ScoreTable:
         clinical: variable -> n values, None where missing.
         groups: group column -> n words, "" where missing.
         notes: what a reader must know, in sentences.
+        released_cutoffs: endpoint -> model -> cut-off that belongs to a released model; used where there is one.
     """
 
     name: str
@@ -110,6 +111,7 @@ class ScoreTable:
     clinical: Mapping[Variable, tuple[Value | None, ...]]
     groups: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    released_cutoffs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def rows(self, cohort: str) -> BoolArray:
         """Returns (n,) which patients belong to a cohort; discovery is training and validation unless it is named."""
@@ -158,6 +160,41 @@ def read_score_table(path: Path) -> ScoreTable:
     return table
 
 
+def order_cohorts(cohort: npt.NDArray[np.str_]) -> tuple[tuple[str, ...], str]:
+    """Returns the cohorts in the order of the tables, and the one that cut-offs come from.
+
+    Training and validation come first, followed by their sum, discovery; cut-offs come from discovery, or from the
+    first cohort named when there is none.
+    """
+    named = list(dict.fromkeys(str(word) for word in cohort))
+    parts = [part for part in DISCOVERY_PARTS if part in named]
+    others = [name for name in named if name not in parts]
+    if len(parts) == len(DISCOVERY_PARTS):
+        return (*parts, DISCOVERY, *others), DISCOVERY
+    if parts:
+        return (*parts, *others), parts[0]
+    if DISCOVERY in named:
+        return (DISCOVERY, *(name for name in others if name != DISCOVERY)), DISCOVERY
+    return tuple(named), named[0]
+
+
+def describe_data(
+    endpoints: tuple[EndpointColumns, ...], clinical: Mapping[Variable, tuple[Value | None, ...]]
+) -> tuple[str, ...]:
+    """Returns what a reader must know of the data: contradictions, unknown follow-up, categories outside the population."""
+    return (*_contradictions(endpoints), *_outside(clinical))
+
+
+def _faults_of_cohorts(cohort: npt.NDArray[np.str_]) -> list[str]:
+    faults = []
+    if (cohort == "").any():
+        faults.append(f"cohort is empty in {int((cohort == '').sum())} rows")
+    parts = [part for part in DISCOVERY_PARTS if part in cohort]
+    if parts and DISCOVERY in cohort:
+        faults.append(f"cohort: discovery and {parts[0]} are both named; discovery = training + validation")
+    return faults
+
+
 def _faults_of_header(header: list[str]) -> list[str]:
     faults = [
         f"column '{name}' is there {count} times" for name, count in Counter(header).items() if count > 1
@@ -196,7 +233,8 @@ class _Reader:
             elif count > 1:
                 self.faults.append(f"patient_id {patient} is there {count} times; one index scan a patient")
         cohort = np.array([_cohort_name(cell) for cell in self._columns["cohort"]], dtype=np.str_)
-        cohorts, cutoff_cohort = self._order_cohorts(cohort)
+        self.faults += _faults_of_cohorts(cohort)
+        cohorts, cutoff_cohort = order_cohorts(cohort)
         second = "ttp" if "ttp_months" in self._columns else "pfs"
         endpoints = tuple(self._read_endpoint(word) for word in ("os", second))
         clinical = {
@@ -223,26 +261,8 @@ class _Reader:
             scores=scores,
             clinical=clinical,
             groups=groups,
-            notes=(*_contradictions(endpoints), *_outside(clinical)),
+            notes=describe_data(endpoints, clinical),
         )
-
-    def _order_cohorts(self, cohort: npt.NDArray[np.str_]) -> tuple[tuple[str, ...], str]:
-        named = list(dict.fromkeys(str(word) for word in cohort))
-        if "" in named:
-            self.faults.append(f"cohort is empty in {int((cohort == '').sum())} rows")
-        parts = [part for part in DISCOVERY_PARTS if part in named]
-        if parts and DISCOVERY in named:
-            self.faults.append(
-                f"cohort: discovery and {parts[0]} are both named; discovery = training + validation"
-            )
-        others = [name for name in named if name not in parts]
-        if len(parts) == 2:
-            return (*parts, DISCOVERY, *others), DISCOVERY
-        if parts:
-            return (*parts, *others), parts[0]
-        if DISCOVERY in named:
-            return (DISCOVERY, *(name for name in others if name != DISCOVERY)), DISCOVERY
-        return tuple(named), named[0]
 
     def _read_endpoint(self, word: str) -> EndpointColumns:
         time, event = np.full(self._n, np.nan), np.zeros(self._n, dtype=np.bool_)
