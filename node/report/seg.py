@@ -99,7 +99,7 @@ def _describe(segment: Segment) -> "SegmentDescription":
         segmented_property_type=segment.property_type,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=name, family=codes.ARTIFICIAL_INTELLIGENCE, version=version, source=codes.MANUFACTURER
+            name=name, family=codes.ARTIFICIAL_INTELLIGENCE, version=version
         ),
         tracking_uid=segment.tracking_uid,
         tracking_id=segment.label,

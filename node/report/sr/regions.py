@@ -19,7 +19,7 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 
-from engines.contours import trace_outlines
+from engines.contours import enclosed_area, trace_outlines
 from node.report import codes
 from node.report.seg import split_provider
 from node.report.segments import BoolArray, Segment
@@ -49,9 +49,7 @@ def measure_region(
     Source: PS3.16 TID 1411, 1410, 4019.
     """
     name, version = split_provider(segment.structure.provider)
-    algorithm = AlgorithmIdentification(
-        name=name, version=version, manufacturer=codes.MANUFACTURER, family=codes.ARTIFICIAL_INTELLIGENCE
-    )
+    algorithm = AlgorithmIdentification(name=name, version=version, family=codes.ARTIFICIAL_INTELLIGENCE)
     groups = VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(segment),
         referenced_segment=ReferencedSegment(
@@ -97,7 +95,7 @@ def _outline(
         return None
     polygon = trace_outlines(mask[plane])[0] + _PIXEL_CENTRE
     spacing_mm = used.volume.grid.spacing_mm
-    area_mm2 = float(mask[plane].sum() * spacing_mm[1] * spacing_mm[2])
+    area_mm2 = enclosed_area(polygon) * spacing_mm[1] * spacing_mm[2]
     instance = source.instance
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(segment),

@@ -67,6 +67,10 @@ def test_outline_lies_on_the_largest_slice_of_the_lesion(document, sources, mask
     inside = np.argwhere(mask[z])
     assert rows.min() == inside[:, 0].min()
     assert rows.max() == inside[:, 0].max() + 1
+    area = planar[2].get_measurements(name=codes.AREA)[0].value
+    assert area == pytest.approx(
+        len(inside) * 16.0, rel=0.1
+    )  # voxels of 4 x 4 mm; the outline cuts their corners
     assert columns.min() <= inside[:, 1].min() + 0.5
 
 
