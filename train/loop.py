@@ -155,6 +155,8 @@ class _Run:
         self.network = build_network(name, settings)
         torch.nn.utils.convert_conv3d_weight_memory_format(self.network, torch.channels_last_3d)
         self.network.to(self.device)
+        if schedule.compiled:
+            torch.nn.Module.compile(self.network)
         self.weights = TaskWeights().to(self.device)
         parameters = [*self.network.parameters(), *self.weights.parameters()]
         self.optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate)

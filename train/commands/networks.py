@@ -3,8 +3,9 @@
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,10 @@ Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1. Default: a GPU when there is one.")
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=5, help="Epochs instead of the recipe's.")]
+Board = Annotated[
+    Path | None,
+    typer.Option("--tensorboard", help="Folder of TensorBoard events; needs the package tensorboard."),
+]
 Listed = Annotated[bool, typer.Option("--list", help="Print every network of the recipe and stop.")]
 Estimated = Annotated[bool, typer.Option("--estimate", help="Print hours and memory of the run and stop.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Standard output holds JSON alone.")]
@@ -51,6 +56,7 @@ def networks(
     seeds: Seeds = "0",
     device: Device = None,
     epochs: Epochs = None,
+    tensorboard: Board = None,
     listed: Listed = False,
     estimated: Estimated = False,
     as_json: AsJson = False,
@@ -103,7 +109,8 @@ def networks(
         return
     if where.startswith("cuda"):
         torch.use_deterministic_algorithms(True, warn_only=True)
-    summaries = run_campaign(plans, data, out, device=where, ranks=ranks, progress=_tell)
+    progress = _tell if tensorboard is None or ranks.rank != 0 else _show_on_board(tensorboard)
+    summaries = run_campaign(plans, data, out, device=where, ranks=ranks, progress=progress)
     if ranks.rank == 0:
         show_summaries(summaries, out, as_json)
 
@@ -220,6 +227,32 @@ def _spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f}"
     return f"{statistics.mean(values):.3f} +- {statistics.stdev(values):.3f}"
+
+
+def _show_on_board(folder: Path) -> Callable[["Plan", "EpochRecord"], None]:
+    """What tells of an epoch on standard error and on TensorBoard.
+
+    Raises:
+        InvalidInput: the package is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise InvalidInput("--tensorboard needs the package tensorboard: pip install tensorboard")
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    writers: dict[str, SummaryWriter] = {}
+
+    def tell(plan: "Plan", record: "EpochRecord") -> None:
+        _tell(plan, record)
+        word = f"{plan.name.value}-seed-{plan.seed}"
+        writer = writers.setdefault(word, SummaryWriter(str(folder / word)))
+        groups = {"loss": record.losses, "c_index": record.c_index, "log_variance": record.log_variances}
+        for group, values in groups.items():
+            for key, value in values.items():
+                writer.add_scalar(f"{group}/{key}", value, record.epoch)
+        writer.add_scalar("learning_rate", record.learning_rate, record.epoch)
+        writer.flush()
+
+    return tell
 
 
 def _tell(plan: "Plan", record: "EpochRecord") -> None:
