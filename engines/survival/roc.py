@@ -13,6 +13,13 @@ FEWEST_AT_RISK = 10
 """Patients still under observation beyond the horizon, below which nothing is estimated. Source: method, section 8."""
 
 
+LARGEST_PAIR_MATRIX = 25_000_000
+"""Pairs of cases and controls up to which all are held at once (100 MB); beyond it the bootstrap goes by rank."""
+
+_ROWS_AT_ONCE = 250
+"""Resamples handled together; bounds the censoring curves at 250 x n."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicAuc:
     """Area under the curve at one horizon.
@@ -81,13 +88,17 @@ def bootstrap_auc(
     result = np.full((resamples.shape[0], values.shape[0]), np.nan)
     if not case.any() or not control.any():
         return result
-    weighted = resamples[:, case] / _resampled_censoring(outcome, case, resamples)
-    controls = resamples[:, control]
-    total = weighted.sum(axis=1) * controls.sum(axis=1, dtype=np.float64)
-    for column, score in enumerate(values):
-        order = (np.sign(score[case, None] - score[None, control]) + 1) / 2
-        won = ((controls @ order.T.astype(np.float32)) * weighted).sum(axis=1)
-        np.divide(won, total, out=result[:, column], where=total > 0)
+    by_rank = int(case.sum()) * int(control.sum()) > LARGEST_PAIR_MATRIX
+    for start in range(0, resamples.shape[0], _ROWS_AT_ONCE):
+        drawn = resamples[start : start + _ROWS_AT_ONCE]
+        weighted = drawn[:, case] / _resampled_censoring(outcome, case, drawn)
+        controls = drawn[:, control]
+        total = weighted.sum(axis=1) * controls.sum(axis=1, dtype=np.float64)
+        for column, score in enumerate(values):
+            win = _wins_by_rank if by_rank else _wins_by_pairs
+            won = win(score[case], score[control], weighted, controls)
+            place = result[start : start + _ROWS_AT_ONCE, column]
+            np.divide(won, total, out=place, where=total > 0)
     return result
 
 
@@ -111,6 +122,29 @@ def explain_horizon(outcome: Outcome, time: float) -> str:
 
 def _split(outcome: Outcome, time: float) -> tuple[BoolArray, BoolArray]:
     return outcome.event & (outcome.time <= time), outcome.time > time
+
+
+def _wins_by_pairs(
+    case: FloatArray, control: FloatArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
+) -> FloatArray:
+    """(repeats,) weighted pairs that the cases win, by one matrix product over all pairs."""
+    order = (np.sign(case[:, None] - control[None, :]) + 1) / 2
+    won: FloatArray = ((controls @ order.T.astype(np.float32)) * weighted).sum(axis=1)
+    return won
+
+
+def _wins_by_rank(
+    case: FloatArray, control: FloatArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
+) -> FloatArray:
+    """The same by prefix sums over the controls in order of their scores, without a matrix of pairs."""
+    order = np.argsort(control)
+    first = np.searchsorted(control[order], case, side="left")
+    last = np.searchsorted(control[order], case, side="right")
+    won = np.empty(controls.shape[0])
+    for repeat, counts in enumerate(controls):
+        below = np.concatenate(([0.0], np.cumsum(counts[order], dtype=np.float64)))
+        won[repeat] = weighted[repeat] @ ((below[first] + below[last]) / 2)
+    return won
 
 
 def _resampled_censoring(outcome: Outcome, case: BoolArray, resamples: npt.NDArray[np.float32]) -> FloatArray:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import InvalidInput, SurvivalRefused, VariableSeparates
+from engines.survival import bootstrap, roc
 from engines.survival.bootstrap import (
     bootstrap_concordance,
     compare_paired,
@@ -340,6 +341,18 @@ def test_bootstrap_auc_equals_the_auc_of_each_resample():
     got = bootstrap_auc(score[None], outcome, 10.0, count_draws(rows, 100))[:, 0]
     expected = [measure_auc(score[r], outcome.take(r), 10.0).auc for r in rows]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_large_cohorts_are_bootstrapped_without_a_pair_matrix_to_the_same_values(monkeypatch):
+    x, outcome = simulate(80, 25)
+    scores = np.stack([np.round(x[:, 0], 1), x[:, 1]])
+    resamples = draw_resamples(80, 300, 4)
+    c_index = bootstrap_concordance(scores, outcome, resamples)
+    auc = bootstrap_auc(scores, outcome, 10.0, resamples)
+    monkeypatch.setattr(bootstrap, "LARGEST_PAIR_MATRIX", 10)
+    monkeypatch.setattr(roc, "LARGEST_PAIR_MATRIX", 10)
+    np.testing.assert_array_equal(bootstrap_concordance(scores, outcome, resamples), c_index)
+    np.testing.assert_allclose(bootstrap_auc(scores, outcome, 10.0, resamples), auc, rtol=1e-6)
 
 
 def test_paired_bootstrap_finds_a_real_difference_and_none_where_there_is_none():

@@ -1,0 +1,71 @@
+"""The report as HTML, PDF and CSV: nothing of a table's text becomes markup, nothing is lost on the way."""
+
+import csv
+from io import BytesIO
+
+import pypdfium2
+import pytest
+from PIL import Image
+
+from engines.errors import InvalidInput
+from train.evaluate.document import Document, Picture, Row, RowKind, Section, Table, Text
+from train.evaluate.folder import write_report
+from train.evaluate.html import write_html
+from train.evaluate.pdf import write_pdf
+
+HOSTILE = '<script>alert("x")</script> & <b>'
+
+
+def picture():
+    stream = BytesIO()
+    Image.new("RGB", (30, 20), "white").save(stream, format="PNG")
+    return Picture(name="figure", title="A figure", png=stream.getvalue())
+
+
+def document(rows=3):
+    table = Table(
+        name="numbers",
+        title=f"Numbers {HOSTILE}",
+        header=("Model", "A column with a long name that wraps in the page", "P"),
+        rows=(
+            Row(cells=("Zürich ≥ 2",), kind=RowKind.HEADING),
+            *(Row(cells=(f"model {k} {HOSTILE}", "0.72 (0.66-0.78) " * 6, "<0.001")) for k in range(rows)),
+            Row(cells=("published", "0.70", ""), kind=RowKind.PUBLISHED),
+        ),
+        notes=(HOSTILE,),
+    )
+    parts = (Text(lines=(HOSTILE,), bullets=True), table, picture())
+    return Document(title="Report", subtitle=HOSTILE, sections=(Section(title="Part & parcel", parts=parts),))
+
+
+def test_text_of_a_table_never_becomes_markup():
+    page = write_html(document())
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert 'class="published"' in page
+
+
+def test_pdf_holds_every_row_and_repeats_the_header():
+    with pypdfium2.PdfDocument(write_pdf(document(rows=60))) as pdf:
+        pages = [page.get_textpage().get_text_range() for page in pdf]
+    text = "".join(pages)
+    assert len(pages) > 1
+    assert all(f"model {k} " in text for k in range(60))
+    assert text.count("A column with a long name") >= len(pages) - 1
+    assert "Zürich ≥ 2" in text
+
+
+def test_folder_holds_one_csv_a_table_and_one_png_a_figure(tmp_path):
+    files = write_report(document(), [{"c_index": 0.1}], tmp_path / "report")
+    names = {path.relative_to(tmp_path / "report").as_posix() for path in files}
+    assert names == {"report.html", "report.pdf", "records.json", "tables/numbers.csv", "figures/figure.png"}
+    with (tmp_path / "report" / "tables" / "numbers.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[-1] for row in rows] == ["kind", "heading", *["value"] * 3, "published"]
+    assert rows[2][0] == f"model 0 {HOSTILE}"
+
+
+def test_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "report").write_text("a file")
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        write_report(document(), [], tmp_path / "report")
