@@ -1,12 +1,13 @@
 """Runs the demonstration: scanner, node and archive as separate parties on loopback, then the result beside the truth."""
 
 import json
+import logging
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from node.dicom.archive import EmbeddedArchive
 from node.dicom.send import PeerAddress, SendSettings, send_objects
 from node.errors import DeliveryPostponed
 from node.job import Job, JobState
+from node.log import configure_log
 from node.ports import Answer
 from node.processes import DATABASE_NAME
 from node.report.json_form import read_json
-from node.report.record import Report, Status
+from node.report.record import PhaseEntry, Report, Status
 from node.storage.jobs import SqliteJobs
 
 START_SECONDS = 90.0
@@ -64,6 +66,7 @@ def show_demo(root: Path, patient: int, pacs: PeerAddress | None) -> None:
     Raises:
         DeliveryPostponed: a party did not start, or the study was not delivered; the message names the log to read.
     """
+    configure_log("plain", logging.ERROR)
     console = Console(highlight=False)
     folder = _new_folder(root)
     started = time.monotonic()
@@ -163,7 +166,7 @@ def _send(stage: _Stage, study: DemoStudy, port: int) -> None:
     stored = sum(delivery.answer == Answer.STORED for delivery in deliveries)
     seconds = time.monotonic() - began
     stage.console.print(
-        f"scanner  sent {len(paths)} objects, {stored} stored, {seconds:.1f} s ({len(paths) / seconds:.0f} a second)"
+        f"scanner  sent {len(paths)} objects by C-STORE, {stored} stored, {seconds:.1f} s ({len(paths) / seconds:.0f} a second)"
     )
     if stored != len(paths):
         raise DeliveryPostponed(
@@ -225,10 +228,14 @@ def _finished_steps(stage: _Stage, job: Job) -> list[tuple[str, float]]:
 
 def _tell(stage: _Stage, study: DemoStudy, job: Job, report: Report) -> None:
     """Prints phases, volumes, risks beside the truth, objects and where to look."""
-    tellers: tuple[Callable[[DemoStudy, Report], Table], ...] = (_phases, _volumes, _risks)
-    for teller in tellers:
-        stage.console.print(teller(study, report))
+    stage.console.print(_phases(study, report))
+    for entry in _by_number(report):
+        stage.console.print(f"series {entry.series_number}: {escape('; '.join(entry.reasons))}")
+    stage.console.print(_volumes(study, report))
+    stage.console.print(_risks(study, report))
     results = stage.data / RESULTS_NAME / str(job.job_id)
+    seconds = (job.updated_at - job.created_at).total_seconds()
+    stage.console.print(f"node     from the complete study to the last object delivered: {seconds:.1f} s")
     objects = Table(title=f"Delivered to {stage.archive}", title_justify="left")
     for column in ("object", "SOP Instance UID"):
         objects.add_column(column)
@@ -244,11 +251,11 @@ def _tell(stage: _Stage, study: DemoStudy, job: Job, report: Report) -> None:
 
 def _phases(study: DemoStudy, report: Report) -> Table:
     table = Table(title="Series and contrast phases", title_justify="left")
-    for column in ("no.", "series", "recognised as", "truth", "used", "why"):
+    for column in ("no.", "series", "recognised as", "truth", "used"):
         table.add_column(column)
-    for entry in report.phases:
+    for entry in _by_number(report):
         truth = study.phase_of_series.get(entry.series_instance_uid)
-        found = entry.phase.value if entry.phase else "-"
+        found = entry.phase.value if entry.phase else "no phase"
         sure = "" if entry.probability is None else f" {entry.probability:.2f}"
         table.add_row(
             str(entry.series_number),
@@ -256,9 +263,12 @@ def _phases(study: DemoStudy, report: Report) -> Table:
             found + sure,
             truth.value if truth else "-",
             "yes" if entry.used else "no",
-            escape("; ".join(entry.reasons)),
         )
     return table
+
+
+def _by_number(report: Report) -> list[PhaseEntry]:
+    return sorted(report.phases, key=lambda entry: entry.series_number or 0)
 
 
 def _volumes(study: DemoStudy, report: Report) -> Table:

@@ -87,7 +87,7 @@ def test_every_object_says_research_use_and_phantoms(walked):
         assert dataset.StudyInstanceUID == walked.study.study_instance_uid
         assert "research" in dataset.SeriesDescription.lower()
         assert str(dataset.PatientName) == "Wang^XiaoDong=王^小东"
-    assert {entry.kind for entry in walked.report.objects} == {"SEG", "SR", "PDF"}
+    assert {entry.kind for entry in walked.report.objects} == {"SEG", "SR", "PDF", "SC"}
     assert any("phantom" in flag for flag in walked.report.flags)
     assert (walked.out / "pages" / "page-1.png").is_file()
 
