@@ -13,6 +13,18 @@ LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.2"
 MULTI_FRAME_CT = frozenset({ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE})
 CT_STORAGE = MULTI_FRAME_CT | {CT_IMAGE_STORAGE}
 
+PASS_ATTRIBUTES = frozenset(
+    {
+        "AcquisitionNumber",
+        "ContrastBolusAgentPhase",
+        "TemporalPositionIdentifier",
+        "AcquisitionTime",
+        "ContentTime",
+        "image order",
+    }
+)
+"""Attributes that part passes of the scanner; kernel, thickness and the like part reconstructions of one pass."""
+
 PRODUCT_NAME = "mmf-node"
 """Manufacturer's Model Name in the Contributing Equipment of every object this product makes; read back to know our own."""
 
@@ -115,6 +127,11 @@ class Acquisition:
     def first(self) -> Instance:
         """The first instance, whose series-level attributes speak for all."""
         return self.instances[0]
+
+    @property
+    def parts_are_passes(self) -> bool:
+        """Whether the series was split into passes, not into reconstructions of one pass."""
+        return self.split_by in PASS_ATTRIBUTES
 
     @property
     def label(self) -> str:

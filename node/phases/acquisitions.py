@@ -51,22 +51,27 @@ def _split_series(uid: str, instances: tuple[Instance, ...]) -> list[Acquisition
     """Splits one series."""
     images = tuple(instance for instance in instances if instance.sop_class_uid in CT_STORAGE)
     rest = tuple(instance for instance in instances if instance.sop_class_uid not in CT_STORAGE)
-    made = []
-    if rest:
-        first = rest[0]
-        reason = (
-            f"not a CT image: {first.modality or 'no modality'}, SOP class {first.sop_class_uid or 'unknown'}"
-        )
-        made.append(Acquisition(series_instance_uid=uid, part=0, instances=rest, refused=reason))
+    named, groups = "", [images]
+    if images and (_fault(images) or _is_joined(images)):
+        named, groups = _find_split(images)
+    if not rest:
+        first = 1 if len(groups) > 1 else 0
+        ordered = sorted(groups, key=_moment) if first else groups
+        return [_acquisition(uid, part, group, named) for part, group in enumerate(ordered, start=first)]
+    reason = (
+        f"not a CT image: {rest[0].modality or 'no modality'}, SOP class {rest[0].sop_class_uid or 'unknown'}"
+    )
     if not images:
-        return made
-    if _fault(images) == "" and not _is_joined(images):
-        return [*made, _acquisition(uid, 0, images, "")]
-    named, parts = _find_split(images)
-    if len(parts) > 1:
-        parts = sorted(parts, key=_moment)
-        return made + [_acquisition(uid, part, group, named) for part, group in enumerate(parts, start=1)]
-    return [*made, _acquisition(uid, 0, images, "")]
+        return [Acquisition(series_instance_uid=uid, part=0, instances=rest, refused=reason)]
+    made = [
+        _acquisition(uid, part, group, named or "SOP class")
+        for part, group in enumerate(sorted(groups, key=_moment), start=1)
+    ]
+    last = len(made) + 1
+    return [
+        *made,
+        Acquisition(series_instance_uid=uid, part=last, instances=rest, split_by="SOP class", refused=reason),
+    ]
 
 
 def _acquisition(uid: str, part: int, group: tuple[Instance, ...], named: str) -> Acquisition:

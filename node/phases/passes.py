@@ -202,6 +202,8 @@ def _same_pass(one: Candidate, two: Candidate) -> bool:
     if one.fixed is not None and two.fixed is not None and one.fixed != two.fixed:
         return False
     first, second = one.acquisition.first, two.acquisition.first
+    if first.series_instance_uid == second.series_instance_uid and one.acquisition.parts_are_passes:
+        return False
     if one.time.span is not None and two.time.span is not None:
         (one_start, one_end), (two_start, two_end) = one.time.span, two.time.span
         slack = (max(one_start, two_start) - min(one_end, two_end)).total_seconds()

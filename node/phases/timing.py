@@ -38,7 +38,7 @@ def read_times(acquisitions: Sequence[Acquisition], rules: Injection) -> tuple[P
     """Returns when each acquisition of one study was scanned, as far as the times can be believed.
 
     Not believed: midnight to the second; a time that all acquisitions share although their numbers say that they are
-    several passes; a bolus start equal to study or series time, or outside the window. A study over midnight whose date
+    several passes, or all parts of a series that are passes; a bolus start equal to study or series time, or outside the window. A study over midnight whose date
     did not advance is unwrapped.
 
     Args:
@@ -49,12 +49,17 @@ def read_times(acquisitions: Sequence[Acquisition], rules: Injection) -> tuple[P
     starts = {times[0] for times in ranges if times is not None}
     numbers = {acquisition.first.acquisition_number for acquisition in acquisitions}
     shared = len(ranges) > 1 and len(starts) == 1 and None not in ranges and len(numbers) > 1
-    ranges = [None if shared else times for times in ranges]
+    copied = _copied_times(acquisitions, ranges)
+    ranges = [
+        None if shared or acquisition.series_instance_uid in copied else times
+        for acquisition, times in zip(acquisitions, ranges, strict=True)
+    ]
     wrap = _wraps([times[0] for times in ranges if times is not None])
     found = []
     for acquisition, times in zip(acquisitions, ranges, strict=True):
         if times is None:
-            doubt = ("acquisition time is the same for all passes",) if shared else ()
+            alike = shared or acquisition.series_instance_uid in copied
+            doubt = ("acquisition time is the same for all passes",) if alike else ()
             found.append(PassTime(doubts=doubt))
             continue
         start, end = (moment + timedelta(days=1) if wrap and moment.hour < 12 else moment for moment in times)
@@ -107,6 +112,22 @@ def _range(acquisition: Acquisition) -> tuple[datetime, datetime] | None:
     times = [instance.acquired_at for instance in acquisition.instances]
     known = [moment for moment in times if moment is not None and moment.time() != time(0)]
     return (min(known), max(known)) if known and len(known) == len(times) else None
+
+
+def _copied_times(
+    acquisitions: Sequence[Acquisition], ranges: Sequence[tuple[datetime, datetime] | None]
+) -> set[str]:
+    """Series whose parts are passes and yet begin at one time: the time was copied to all of them."""
+    seen: set[tuple[str, datetime]] = set()
+    copied = set()
+    for acquisition, times in zip(acquisitions, ranges, strict=True):
+        if not acquisition.parts_are_passes or times is None:
+            continue
+        key = (acquisition.series_instance_uid, times[0])
+        if key in seen:
+            copied.add(acquisition.series_instance_uid)
+        seen.add(key)
+    return copied
 
 
 def _wraps(starts: list[datetime]) -> bool:

@@ -13,6 +13,8 @@ from engines.phase import ASSESSED_PHASES
 from node.phases.plan import plan_phases
 from node.phases.rules import load_rules
 
+pytestmark = pytest.mark.timeout(1200)
+
 STUDIES = 10_000
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -51,7 +53,6 @@ def outcome(test_data):
     return counts, np.array(named)
 
 
-@pytest.mark.timeout(900)
 def test_used_phases_are_wrong_in_at_most_one_of_a_thousand(outcome):
     counts, _ = outcome
     assert counts["wrong"] / counts["used"] <= 0.001, counts

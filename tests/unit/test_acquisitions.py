@@ -165,3 +165,15 @@ def test_objects_that_are_no_ct_come_back_with_the_reason():
     made = {a.series_instance_uid: a for a in split_acquisitions([*images(30), report])}
     assert made["R"].refused.startswith("not a CT image: SR")
     assert made["S"].refused == ""
+
+
+def test_screen_captures_inside_an_image_series_are_a_part_of_their_own():
+    capture = replace(images(1, first=99)[0], sop_class_uid="1.2.840.10008.5.1.4.1.1.7", instance_number=99)
+    made = split_acquisitions([*images(30), capture])
+    assert [(a.part, len(a.instances), a.split_by) for a in made] == [
+        (1, 30, "SOP class"),
+        (2, 1, "SOP class"),
+    ]
+    assert made[0].refused == ""
+    assert made[1].refused.startswith("not a CT image")
+    assert len({a.label for a in made}) == 2

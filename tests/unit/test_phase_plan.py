@@ -261,3 +261,26 @@ def test_empty_study_has_everything_missing():
     plan = plan_phases([], {}, RULES)
     assert plan.findings == ()
     assert plan.missing == (A, V, D)
+
+
+def test_parts_of_one_series_with_one_copied_time_stay_passes():
+    members = []
+    for number in (2, 3, 4):
+        for instance in series("S2", A).instances:
+            members.append(
+                replace(
+                    instance,
+                    sop_instance_uid=f"{instance.sop_instance_uid}.{number}",
+                    acquisition_number=number,
+                )
+            )
+    native = series("S1", N)
+    parts = split_acquisitions([*native.instances, *members])
+    measured = {"S1": N, "S2:1": A, "S2:2": V, "S2:3": D}
+    hounsfield = {
+        uid: dict(zip(("aorta", "portal_vein"), VESSELS[p], strict=True)) for uid, p in measured.items()
+    }
+    plan = plan_phases(parts, hounsfield, RULES)
+    assert finding(plan, "S2:1").phase == A
+    assert finding(plan, "S2:2").phase == V
+    assert "acquisition time is the same for all passes" in finding(plan, "S2:1").reasons
