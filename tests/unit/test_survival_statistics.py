@@ -138,6 +138,28 @@ def test_concordance_on_whas500_gives_the_printed_counts(test_data):
     assert got.c_index == pytest.approx(0.7697907, abs=5e-8)
 
 
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("whas_train_test", 0.816003),
+        ("support_train_test", 0.583074),
+        ("metabric_IHC4_clinical_train_test", 0.632363),
+        ("gbsg_cancer_train_test", 0.656291),
+        ("linear_survival_data", 0.778274),
+        ("gaussian_survival_data", 0.486842),
+    ],
+)
+def test_cox_on_deepsurv_splits_gives_the_printed_concordance(name, printed, test_data):
+    h5py = pytest.importorskip("h5py", reason="DeepSurv's splits are HDF5: pip install h5py to check them")
+    with h5py.File(test_data / "survival" / "deepsurv" / f"{name}.h5") as file:
+        parts = {part: {key: np.array(file[part][key]) for key in "xte"} for part in ("train", "test")}
+    train, test = (Outcome(part["t"].astype(float), part["e"]) for part in (parts["train"], parts["test"]))
+    fit = fit_cox(parts["train"]["x"].astype(float), train)
+    assert harrell_c(log_hazard(fit, parts["test"]["x"].astype(float)), test) == pytest.approx(
+        printed, abs=5e-7
+    )
+
+
 def test_cox_does_not_depend_on_units_or_order_of_rows():
     x, outcome = simulate(150, 2)
     fit = fit_cox(x, outcome)
