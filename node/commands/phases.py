@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from engines.errors import InvalidInput
 from node.log import configure_log
@@ -74,48 +75,51 @@ def describe_finding(finding: PhaseFinding) -> dict[str, Any]:
     }
 
 
-def draw_findings(findings: Sequence[PhaseFinding], before: Sequence[PhaseFinding] | None) -> Table:
-    """Returns findings as a table; where other rules give another phase, the phase of the present rules stands beside.
+def draw_findings(findings: Sequence[PhaseFinding], before: Sequence[PhaseFinding] | None) -> Group:
+    """Returns findings as a table of what fits a terminal, and the evidence of each in lines below.
+
+    Where other rules give another phase, the phase of the present rules stands beside.
 
     Args:
         findings: in the order of the lines.
         before: of the present rules, when others are tried.
     """
-    table = Table(title="Contrast phases", title_justify="left", show_lines=True)
-    for name in (
-        "series",
-        "part",
-        "slices",
-        "spacing mm",
-        "kernel",
-        "time",
-        "text",
-        "HU",
-        "phase",
-        "p",
-        "why",
-    ):
-        table.add_column(name, overflow="fold", no_wrap=name in ("part", "slices", "p"))
+    table = Table(title="Contrast phases", title_justify="left")
+    for name in ("series", "slices", "spacing mm", "kernel", "time", "phase", "p", "used"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("slices", "time", "phase", "p", "used"))
+    lines = []
     for place, finding in enumerate(findings):
         first = finding.acquisition.first
         phase = finding.phase.value if finding.phase is not None else "-"
         if before is not None and before[place].phase != finding.phase:
             phase += f" (was {before[place].phase or '-'})"
-        why = [*([finding.excluded] if finding.excluded else []), *finding.reasons]
+        name = _name(finding)
         table.add_row(
-            str(first.series_number if first.series_number is not None else finding.acquisition.label),
-            str(finding.acquisition.part or ""),
+            name,
             str(len(finding.acquisition.instances)),
             _spacing(finding.acquisition),
             "\\".join(first.convolution_kernel),
             first.acquired_at.strftime("%H:%M:%S") if first.acquired_at is not None else "",
-            first.series_description,
-            ", ".join(f"{name} {value:.0f}" for name, value in finding.hounsfield),
-            f"{phase} [bold]USED[/bold]" if finding.used else phase,
+            phase,
             "" if finding.probability is None else f"{finding.probability:.3f}",
-            "; ".join(why),
+            "yes" if finding.used else "no",
         )
-    return table
+        hounsfield = ", ".join(f"{structure} {value:.0f} HU" for structure, value in finding.hounsfield)
+        why = [*([finding.excluded] if finding.excluded else []), *finding.reasons]
+        parts = [f"'{first.series_description}'" if first.series_description else "no text", *why]
+        if hounsfield:
+            parts.append(f"measured {hounsfield}")
+        lines.append(Text(f"series {name}: {'; '.join(parts)}"))
+    return Group(table, *lines)
+
+
+def _name(finding: PhaseFinding) -> str:
+    """The series number with the part, as a person calls it; the UID where there is no number."""
+    acquisition = finding.acquisition
+    number = acquisition.first.series_number
+    if number is None:
+        return acquisition.label
+    return f"{number}:{acquisition.part}" if acquisition.part else str(number)
 
 
 def _existing(folder: Path | None) -> Path:

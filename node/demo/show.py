@@ -229,8 +229,8 @@ def _finished_steps(stage: _Stage, job: Job) -> list[tuple[str, float]]:
 def _tell(stage: _Stage, study: DemoStudy, job: Job, report: Report) -> None:
     """Prints phases, volumes, risks beside the truth, objects and where to look."""
     stage.console.print(_phases(study, report))
-    for entry in _by_number(report):
-        stage.console.print(f"series {entry.series_number}: {escape('; '.join(entry.reasons))}")
+    for phase in _by_number(report):
+        stage.console.print(f"series {phase.series_number}: {escape('; '.join(phase.reasons))}")
     stage.console.print(_volumes(study, report))
     stage.console.print(_risks(study, report))
     results = stage.data / RESULTS_NAME / str(job.job_id)
