@@ -189,6 +189,14 @@ def _record(dataset: Dataset, path: Path, position: tuple[float, float, float]) 
     )
 
 
+def make_instance(folder: Path, header: Dataset) -> Instance:
+    """One slice of the portal-venous phase on disk: enough for a study without a risk."""
+    whole = make_volume(Phase.PORTAL_VENOUS)
+    slice_grid = replace(whole.grid, shape=(1, *whole.grid.shape[1:]))
+    volume = Volume(array=whole.array[:1], grid=slice_grid)
+    return write_series(folder, Phase.PORTAL_VENOUS, 3, volume, header).first
+
+
 def make_sources(folder: Path, header: Dataset | None = None) -> ReportSources:
     """Three phases on disk, with masks on the portal-venous grid and the translations between the phases."""
     header = ct_header() if header is None else header

@@ -14,8 +14,8 @@ from node.report.pdf.document import write_pdf
 from node.report.pdf.paper import FOOT_MM, MARGIN_MM, PAGE_HEIGHT_MM, PAGE_WIDTH_MM
 from node.report.record import ClinicalEntry, Contribution
 from node.report.segments import draw_masks, list_segments
-from node.report.sources import SaliencyMap
-from tests.report_study import ct_header, make_failure, make_report, make_sources
+from node.report.sources import ReportSources, SaliencyMap
+from tests.report_study import ct_header, make_failure, make_instance, make_report, make_sources
 
 POINT_MM = 25.4 / 72
 FOOT_LINE_MM = 12.5
@@ -124,15 +124,11 @@ def test_saliency_is_drawn_where_it_was_made(sources):
 
 
 def test_bytes_that_the_character_set_does_not_know_are_told(tmp_path):
-    header = ct_header("Wang^XiaoDong", "ISO_IR 192")
-    sources = make_sources(tmp_path, header)
-    path = sources.instance.path
-    path.write_bytes(path.read_bytes().replace(b"Wang^XiaoDong", "王^小东".encode("gb18030").ljust(13)))
+    instance = make_instance(tmp_path, ct_header("Wang^XiaoDong", "ISO_IR 192"))
+    spoiled = instance.path.read_bytes().replace(b"Wang^XiaoDong", "王^小东".encode("gb18030").ljust(13))
+    instance.path.write_bytes(spoiled)
     with pytest.warns(UserWarning, match="Failed to decode"):
         report = write_objects(
-            make_failure(),
-            replace(sources, used=(), liver=None, lesions=None),
-            tmp_path / "out",
-            capture=False,
+            make_failure(), ReportSources(instance=instance), tmp_path / "out", capture=False
         )
     assert any("Patient's Name holds bytes" in flag for flag in report.flags)

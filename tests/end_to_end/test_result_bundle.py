@@ -18,7 +18,15 @@ from node.report.json_form import read_json
 from node.report.sources import ReportSources
 from node.report.validate import validate_object
 from node.report.verify import verify_result
-from tests.report_study import ANNEX_K_NAME, STUDY_UID, ct_header, make_failure, make_report, make_sources
+from tests.report_study import (
+    ANNEX_K_NAME,
+    STUDY_UID,
+    ct_header,
+    make_failure,
+    make_instance,
+    make_report,
+    make_sources,
+)
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +196,8 @@ NAMES = {
 @pytest.mark.parametrize("case", NAMES)
 def test_names_are_unharmed_and_legible(case, tmp_path):
     name, character_set, shown = NAMES[case]
-    sources = make_sources(tmp_path, ct_header(name, character_set))
-    failed = ReportSources(instance=sources.instance)
-    report = write_objects(make_failure(), failed, tmp_path / "out")
+    sources = ReportSources(instance=make_instance(tmp_path, ct_header(name, character_set)))
+    report = write_objects(make_failure(), sources, tmp_path / "out", capture=False)
     for entry in report.objects:
         assert str(pydicom.dcmread(tmp_path / "out" / entry.path).PatientName) == name
     words = page_text((tmp_path / "out" / "report.pdf").read_bytes())
@@ -201,8 +208,10 @@ def test_names_are_unharmed_and_legible(case, tmp_path):
 def test_an_arabic_name_is_unharmed(tmp_path):
     """Shaped letters stand right to left on the page; their order in the PDF's text is the viewer's matter."""
     name = "قباني^لنزار"
-    sources = make_sources(tmp_path, ct_header(f"Qabbani^Nizar={name}", "ISO_IR 192"))
-    report = write_objects(make_failure(), ReportSources(instance=sources.instance), tmp_path / "out")
+    sources = ReportSources(
+        instance=make_instance(tmp_path, ct_header(f"Qabbani^Nizar={name}", "ISO_IR 192"))
+    )
+    report = write_objects(make_failure(), sources, tmp_path / "out")
     for entry in report.objects:
         assert str(pydicom.dcmread(tmp_path / "out" / entry.path).PatientName) == f"Qabbani^Nizar={name}"
     words = page_text((tmp_path / "out" / "report.pdf").read_bytes())
