@@ -25,6 +25,9 @@ The coefficients of a cubic B-spline depend on voxels at distance d by (2 - sqrt
 EDGE_TOLERANCE = 1e-3
 """Native voxels by which a point may lie beyond the half voxel around the outermost centres (pyradiomics 3.0.1)."""
 
+HALF_TOLERANCE = 1e-6
+"""Hounsfield units by which a value may miss a half and still be rounded up: on a ramp whole planes are halves (OURS)."""
+
 STRAIGHT = 1e-9
 """Native voxels by which axes of grid and volume may part over the whole grid and still count as the same."""
 
@@ -168,5 +171,7 @@ def _lie_beyond(position: FloatArray, last: FloatArray | float) -> npt.NDArray[n
 
 
 def _settle(values: FloatArray, volume: Volume) -> npt.NDArray[Any]:
-    """Returns whole numbers where the volume holds such."""
-    return np.rint(values).astype(np.int32) if volume.array.dtype.kind in "iub" else values
+    """Returns whole numbers where the volume holds such; halves go up, however the last digits were rounded."""
+    if volume.array.dtype.kind not in "iub":
+        return values
+    return np.floor(values + (0.5 + HALF_TOLERANCE)).astype(np.int32)
