@@ -1,6 +1,7 @@
 """``mmf-train networks`` from case folders to weights and scores, and what it refuses."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -134,3 +135,9 @@ def test_faults_of_the_split_file_are_named(tmp_path, text, word):
     (tmp_path / "splits.csv").write_text(text)
     with pytest.raises(CohortRefused, match=word):
         read_splits(tmp_path / "splits.csv", ["a", "b"])
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is not None, reason="tensorboard is installed here")
+def test_tensorboard_is_asked_for_by_name_where_it_is_missing():
+    with pytest.raises(InvalidInput, match="needs the package tensorboard"):
+        invoke(["networks", "--cohort", ".", "--tensorboard", "events"])

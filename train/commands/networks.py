@@ -74,6 +74,8 @@ def networks(
     from train.ranks import join_ranks
     from train.recipes import read_recipe
 
+    if tensorboard is not None and find_spec("tensorboard") is None:
+        raise InvalidInput("--tensorboard needs the package tensorboard: pip install tensorboard")
     channels = parse_channels(phases)
     chosen = read_recipe(recipe)
     sizes = {name: replace(size, phases=channels) for name, size in chosen.settings.items()}
@@ -230,13 +232,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _show_on_board(folder: Path) -> Callable[["Plan", "EpochRecord"], None]:
-    """What tells of an epoch on standard error and on TensorBoard.
-
-    Raises:
-        InvalidInput: the package is not installed.
-    """
-    if find_spec("tensorboard") is None:
-        raise InvalidInput("--tensorboard needs the package tensorboard: pip install tensorboard")
+    """What tells of an epoch on standard error and on TensorBoard."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     writers: dict[str, SummaryWriter] = {}
