@@ -15,6 +15,7 @@ from node.dicom.headers import read_folder, read_frames, read_instance
 from node.dicom.scanner import SeriesPlan, StudyPlan, write_series
 from node.dicom.volumes import read_volume
 from node.errors import SeriesRefused
+from node.phases.acquisitions import split_acquisitions
 from node.stacking import stack_slices
 from node.study import CT_IMAGE_STORAGE, ENHANCED_CT_IMAGE_STORAGE, Acquisition, Instance
 
@@ -247,6 +248,9 @@ def test_frames_of_multi_frame_ct_are_read_apart_with_their_phase(tmp_path):
     enhanced_ct(volume, ("ARTERIAL", "PORTAL_VENOUS"), tmp_path / "source").save_as(path)
     frames = read_frames(read_instance(path))
     assert len(frames) == 16
+    parts = split_acquisitions(frames)
+    assert [part.first.contrast_bolus_agent_phase for part in parts] == ["ARTERIAL", "PORTAL_VENOUS"]
+    assert [len(part.instances) for part in parts] == [8, 8]
     for number, phase in enumerate(("ARTERIAL", "PORTAL_VENOUS")):
         members = tuple(frame for frame in frames if frame.contrast_bolus_agent_phase == phase)
         assert {frame.acquired_at for frame in members} == {datetime(2024, 5, 17, 12, number)}
