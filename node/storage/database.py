@@ -1,5 +1,6 @@
 """The node's SQLite file: opened with durability that survives a power cut, and brought to the newest schema."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from node.errors import SettingsRefused
 
+FILE_MODE = 0o640
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction before it gives up."""
 
@@ -25,6 +27,9 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises:
         SettingsRefused: the file was written by a newer version of this product.
     """
+    os.close(
+        os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    )  # SQLite gives its journals the mode of the file
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -33,7 +38,6 @@ def open_database(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     _migrate(connection, path)
-    path.chmod(0o640)
     return connection
 
 

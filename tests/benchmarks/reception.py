@@ -28,8 +28,6 @@ from pathlib import Path
 
 import psutil
 
-from node.testing import SyntheticSlice, encode_dataset, make_slice, run_receiver
-
 CT = b"1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = b"1.2.840.10008.1.2.1"
 PLACE = "2.25." + "9" * 30
@@ -93,6 +91,8 @@ def count_files(folder: Path) -> int:
 
 def start_ours(folder: Path) -> Receiver:
     """Our receiver in a process of its own."""
+    from node.testing import run_receiver  # not at the top: each sender imports this module
+
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     port = free_port()
@@ -245,9 +245,15 @@ def build_message(template: bytes, uid: str, maximum_pdu: int) -> bytes:
     return b"".join(pdus)
 
 
-def send(port: int, title: str, uids: list[str], barrier: Barrier) -> None:
+def encode_template() -> bytes:
+    """A synthetic CT slice of 0.5 MB with PLACE as its UID."""
+    from node.testing import SyntheticSlice, encode_dataset, make_slice
+
+    return encode_dataset(make_slice(SyntheticSlice(instance=PLACE, side=512, fill=700)))
+
+
+def send(port: int, title: str, template: bytes, uids: list[str], barrier: Barrier) -> None:
     """Sends one object per UID on one association, from the moment everyone is ready."""
-    template = encode_dataset(make_slice(SyntheticSlice(instance=PLACE, side=512, fill=700)))
     connection, maximum_pdu = associate(port, title)
     messages = [build_message(template, uid, maximum_pdu) for uid in uids]
     barrier.wait()
@@ -266,12 +272,14 @@ def measure(receiver: Receiver, associations: int, slices: int, start: int) -> R
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(associations + 1)
     before, cpu_before = receiver.count(), receiver.cpu_seconds()
-    each = slices // associations
+    each, template = slices // associations, encode_template()
     senders = []
     for number in range(associations):
         first = start + number * each
         uids = [f"2.25.{10**29 + first + index}" for index in range(each)]
-        senders.append(context.Process(target=send, args=(receiver.port, receiver.title, uids, barrier)))
+        senders.append(
+            context.Process(target=send, args=(receiver.port, receiver.title, template, uids, barrier))
+        )
     for sender in senders:
         sender.start()
     barrier.wait(60)

@@ -205,6 +205,9 @@ def test_the_database_is_durable_and_of_the_newest_schema(database):
     assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
     assert connection.execute("PRAGMA user_version").fetchone()[0] == schema_version()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
+    assert set(modes) == {"node.sqlite", "node.sqlite-wal", "node.sqlite-shm"}
+    assert set(modes.values()) == {0o640}
     connection.close()
 
 
