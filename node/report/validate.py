@@ -149,7 +149,9 @@ def list_faults(dataset: Dataset, *, study_instance_uid: str, known_uids: frozen
         yield from _segmentation_faults(dataset)
     elif sop_class == EncapsulatedPDFStorage:
         yield from _document_faults(dataset)
-    elif sop_class == Comprehensive3DSRStorage:
+    elif sop_class == SecondaryCaptureImageStorage:
+        yield from _capture_faults(dataset)
+    else:
         yield from _report_faults(dataset)
 
 
@@ -222,6 +224,16 @@ def _report_faults(dataset: Dataset) -> Iterator[str]:
         yield f"cites instance {uid}, which the evidence does not list"
     if dataset.get("VerificationFlag") != "UNVERIFIED":
         yield f"verification flag {dataset.get('VerificationFlag')}, expected UNVERIFIED"
+
+
+def _capture_faults(dataset: Dataset) -> Iterator[str]:
+    """Source: PS3.3 C.7.6.3: three samples of one byte a pixel, uncompressed."""
+    expected = 3 * int(dataset.get("Rows", 0)) * int(dataset.get("Columns", 0))
+    found = len(dataset.get("PixelData", b""))
+    if found != expected + expected % 2:
+        yield f"pixel data of {found} bytes, expected {expected}"
+    if dataset.get("BurnedInAnnotation") != "YES":
+        yield "the picture shows the patient's name, but Burned In Annotation is not YES"
 
 
 def _document_faults(dataset: Dataset) -> Iterator[str]:
