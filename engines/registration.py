@@ -1,5 +1,7 @@
 """Alignment of one contrast phase to another: rigid, then B-spline, by mutual information; with figures of its quality."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +110,9 @@ def align(moving: Volume, fixed: Volume, *, deformable: bool = True) -> Alignmen
     fixed_image, moving_image = fixed_coarse.to_image(), moving_coarse.to_image()
     mask = Volume(array=body, grid=fixed_coarse.grid).to_image()
     try:
-        rigid = _rigid(fixed_image, moving_image, mask)
-        spline = _spline(fixed_image, moving_image, mask, rigid) if deformable else None
+        with _one_thread():
+            rigid = _rigid(fixed_image, moving_image, mask)
+            spline = _spline(fixed_image, moving_image, mask, rigid) if deformable else None
     except RuntimeError as error:  # ITK: all samples outside of the moving image
         raise RegistrationRefused(f"the phases cannot be laid over each other: {error}") from error
     identity = sitk.Transform(3, sitk.sitkIdentity)
@@ -203,10 +206,21 @@ def _clipped(image: sitk.Image) -> sitk.Image:
     return sitk.Clamp(image, sitk.sitkFloat32, *WINDOW_HU)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps ITK to one thread: its sums then run in one order, and the same voxels give the same transform."""
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
 def _method(mask: sitk.Image) -> sitk.ImageRegistrationMethod:
     """Returns a registration by Mattes mutual information in the mask, on one thread, with fixed samples."""
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in one order: the same voxels give the same transform
+    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
     method.SetMetricFixedMask(mask)
     method.SetMetricSamplingStrategy(method.RANDOM)
