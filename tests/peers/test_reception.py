@@ -188,6 +188,20 @@ def test_more_associations_than_allowed_are_told_to_come_later(open_reception):
     association.release()
 
 
+def test_an_idle_association_makes_room_for_one_that_has_work(open_reception, wait):
+    reception = open_reception(maximum_associations=1, spare_seconds=0.05)
+    with associate(reception) as idle:
+        wait(lambda: reception.listener.count_associations() == 1, 5, "one association")
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                assert echo_peer(reception.peer, SETTINGS) == 0
+                break
+            except DeliveryPostponed:
+                assert time.monotonic() < deadline
+        assert read_pdu(idle)[0] in {ABORT, 0}
+
+
 def test_orthanc_sends_a_study_here(open_reception, open_orthanc, tmp_path):
     reception = open_reception()
     modality = {"AET": "MMFNODE", "Host": "127.0.0.1", "Port": reception.peer.port}

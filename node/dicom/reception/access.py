@@ -54,6 +54,7 @@ class ListenerSettings:
         pdu_seconds: for one PDU, from its first byte to its last.
         message_seconds: without a PDU inside an object.
         idle_seconds: between messages.
+        spare_seconds: an association idle for longer makes room when all places are taken.
         stop_seconds: given to objects in transfer when the node ends.
         maximum_pdu_bytes: offered to peers, and refused above.
         maximum_object_bytes: one data set.
@@ -70,6 +71,7 @@ class ListenerSettings:
     pdu_seconds: float = 15.0
     message_seconds: float = 60.0
     idle_seconds: float = 600.0
+    spare_seconds: float = 30.0
     stop_seconds: float = 5.0
     maximum_pdu_bytes: int = 262_144
     maximum_object_bytes: int = 4 << 30

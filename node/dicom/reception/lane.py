@@ -59,7 +59,7 @@ class Lane:
 
     Memory is one receive buffer; nothing is allocated from a length that a peer claims. Deadlines are kept by the
     listener's watch, which shuts the socket of a lane that is past :attr:`deadline`: a drip of bytes does not help,
-    because the deadline of a PDU counts from its first byte.
+    because the deadline of a PDU counts from its first byte. ``idle_since`` is None while there is work.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Lane:
     ) -> None:
         self.deadline = time.monotonic() + terms.settings.idle_seconds
         self.within_message = False
+        self.idle_since: float | None = None
         self._socket = connection
         self._terms = terms
         self._acceptance = acceptance
@@ -152,8 +153,11 @@ class Lane:
         settings = self._terms.settings
         wait = settings.message_seconds if self.within_message else settings.idle_seconds
         if self._end == self._start:
-            self.deadline = time.monotonic() + wait
+            moment = time.monotonic()
+            self.deadline = moment + wait
+            self.idle_since = None if self.within_message else moment
             self._fill(1)
+            self.idle_since = None
         self.deadline = time.monotonic() + settings.pdu_seconds
         self._fill(HEADER_BYTES)
         kind, _, length = _HEADER.unpack_from(self._buffer, self._start)

@@ -28,6 +28,7 @@ from node.dicom.reception.pdu import (
     AssociateRequest,
     PduFault,
     PduType,
+    Rejection,
     encode_abort,
     encode_associate_accept,
     encode_associate_reject,
@@ -66,6 +67,7 @@ class _Serving:
     lane: Lane
     thread: threading.Thread
     address: str
+    leaving: bool = False
 
 
 class Listener:
@@ -199,6 +201,7 @@ class Listener:
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if len(self._greetings) >= self.settings.maximum_greeting:
                 self._make_room()
             greeting = _Greeting(
@@ -240,9 +243,9 @@ class Listener:
             self._drop(max(self._greetings.values(), key=lambda other: len(other.buffer)))
 
     def _welcome(self, greeting: _Greeting, request: AssociateRequest, rest: bytes) -> None:
-        with self._lock:
-            open_by_address = Counter(serving.address for serving in self._serving.values())
-        rejection = find_rejection(request, greeting.address, open_by_address, self.settings)
+        rejection = self._find_rejection(request, greeting.address)
+        if rejection is not None and not rejection.permanent and self._spare_idle(greeting.address):
+            rejection = self._find_rejection(request, greeting.address)
         if rejection is None and rest:
             log.warning("bytes after the association request", address=greeting.address)
             self._end(greeting, encode_abort(AbortReason.UNEXPECTED_PDU))
@@ -280,6 +283,25 @@ class Listener:
         with self._lock:
             self._serving[number] = _Serving(lane=lane, thread=thread, address=greeting.address)
         thread.start()
+
+    def _find_rejection(self, request: AssociateRequest, address: str) -> Rejection | None:
+        open_by_address = Counter(serving.address for serving in self._lanes() if not serving.leaving)
+        return find_rejection(request, address, open_by_address, self.settings)
+
+    def _spare_idle(self, address: str) -> bool:
+        """Ends the association that has been idle longest, one of the newcomer's address first; False if none has."""
+        limit = time.monotonic() - self.settings.spare_seconds
+        idle = [
+            (serving.address != address, serving.lane.idle_since, serving)
+            for serving in self._lanes()
+            if not serving.leaving and serving.lane.idle_since is not None and serving.lane.idle_since < limit
+        ]
+        if not idle:
+            return False
+        _, _, spared = min(idle, key=lambda one: one[:2])
+        spared.leaving = True
+        spared.lane.cut("idle while others waited for a place")
+        return True
 
     def _serve(self, number: int, lane: Lane, accept: bytes) -> None:
         try:
