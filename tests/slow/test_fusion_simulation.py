@@ -16,6 +16,7 @@ from engines.survival.concordance import harrell_c
 from engines.survival.cox import fit_cox, log_hazard
 from engines.survival.outcome import Outcome
 from train.clinical_model import TrainingRows, fit_risk_model, indicators
+from train.fusion import ForestSettings
 from train.out_of_fold import Cohort, draw_folds, fit_ensembles, score_out_of_fold
 
 DISCOVERY = 650
@@ -24,6 +25,13 @@ BEST = 100_000
 NETWORKS = ("network_1", "network_2", "network_3")
 ERROR_SD = (1.3, 1.2, 1.0)
 """Of each network's error, in units of log hazard: single networks reach a C of about .6 to .65."""
+
+
+SHUFFLES = 50
+SMALL = ForestSettings(trees=40)
+"""Of the shuffled repeats: fewer trees change no direction."""
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 class Population:
@@ -109,3 +117,46 @@ def test_mmf_comes_within_a_hundredth_of_the_best_achievable(populations, fitted
     assert found[ModelName.MMF] >= best - 0.01, values
     assert found[ModelName.MMF] > found[ModelName.BENCHMARK], values
     assert found[ModelName.MMF] > found[ModelName.ENSEMBLE_DL], values
+
+
+def shuffled_fit(population, seed, *, leak):
+    """C of each OS model on the last rows after outcomes were shuffled in both parts; ``leak`` lets the fits see them."""
+    order = np.random.default_rng([seed, 2]).permutation
+    split = DISCOVERY
+    size = population.clinical.shape[0]
+    rows = np.concatenate([order(split), split + order(size - split)])
+    outcome = population.outcomes[Endpoint.OS].take(rows)
+    seen, judged = (np.arange(split, size) if leak else np.arange(split)), np.arange(split, size)
+    log_risks = population.log_risks[Endpoint.OS]
+    cohort = Cohort(
+        networks=NETWORKS,
+        patient_keys=[f"S{row}" for row in range(seen.size)],
+        outcomes={Endpoint.OS: outcome.take(seen)},
+    )
+    visible = log_risks[seen]
+    out_of_fold = score_out_of_fold(
+        cohort, lambda _: lambda wanted: {Endpoint.OS: visible[wanted]}, draw_folds(cohort, 5, seed), SMALL
+    )
+    ensemble = fit_ensembles(cohort, {Endpoint.OS: visible}, np.arange(seen.size), SMALL)[Endpoint.OS]
+    training = TrainingRows(
+        endpoint=Endpoint.OS,
+        ensemble_scores=ensemble.scores(visible) if leak else out_of_fold.scores[Endpoint.OS],
+        patients=[population.patients[row].clinical for row in seen],
+        outcome=outcome.take(seen),
+        description="shuffled",
+    )
+    score, clinical = ensemble.scores(log_risks[judged]), population.clinical[judged]
+    inputs = (np.column_stack([score, clinical]), score[:, None], clinical)
+    names = (ModelName.MMF, ModelName.ENSEMBLE_DL, ModelName.BENCHMARK)
+    return [
+        harrell_c(log_hazard(fit_risk_model(name, training).full, x), outcome.take(judged))
+        for name, x in zip(names, inputs, strict=True)
+    ]
+
+
+def test_shuffled_outcomes_leave_every_model_without_skill_and_a_leak_is_caught():
+    population = Population(2 * DISCOVERY, 21)
+    honest = np.mean([shuffled_fit(population, seed, leak=False) for seed in range(SHUFFLES)], axis=0)
+    assert np.abs(honest - 0.5).max() <= 0.01, honest
+    leaking = np.mean([shuffled_fit(population, seed, leak=True) for seed in range(5)], axis=0)
+    assert (leaking > 0.52).all(), leaking
