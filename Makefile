@@ -37,8 +37,8 @@ lint: $(VENV)/.installed-dev ## ruff, mypy strict, import contracts
 serve: $(VENV)/.installed ## run the node on 127.0.0.1:11112
 	$(BIN)/mmf-node serve
 
-bench: $(VENV)/.installed-dev ## speed and memory side by side with named peers
-	$(BIN)/python -m tests.benchmarks
+bench: $(VENV)/.installed-dev ## speed and memory side by side with named peers (BENCH="walk reception" for some)
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 demo-models: $(VENV)/.installed-dev ## train the demonstration models on phantoms again
 	$(BIN)/mmf-train demo-models --out conf/models/demo

@@ -6,7 +6,7 @@ from enum import StrEnum
 class Phase(StrEnum):
     """Contrast phase of an acquisition.
 
-    Source: the words are defined terms of Acquisition Contrast, (0018,9344), PS3.3 C.8.15.3.3; DELAYED is also one of them.
+    Source: the words are defined terms of Contrast/Bolus Agent Phase, (0018,9344), PS3.3 C.7.6.16.2.12.
     """
 
     PRE_CONTRAST = "PRE_CONTRAST"

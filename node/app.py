@@ -28,9 +28,9 @@ from node.worker import WorkRules
 
 if TYPE_CHECKING:  # these import the engines, which the receiver process must not
     from engines.clinical.table import ClinicalRow
-    from node.pipeline import Tools
     from node.report.record import NotAssessable, Report
     from node.study import Study
+    from node.walk import Tools
 
 CASES_NAME = "cases"
 RESULTS_NAME = "results"
@@ -170,7 +170,8 @@ def assess_folder(
         ModelRefused: the model folder is damaged.
     """
     from engines.case import Case
-    from node.pipeline import Request, assess_study
+    from node.pipeline import assess_study
+    from node.walk import Request
 
     progress("headers")
     study = read_study(request.folder, request.study_instance_uid)
@@ -226,7 +227,7 @@ def make_tools(settings: Settings) -> "Tools":
     from engines.radiomics.settings import read_settings as read_radiomics_settings
     from engines.segmentation.baseline import BaselineSegmenter
     from node.phases.rules import load_rules
-    from node.pipeline import Tools
+    from node.walk import Tools
 
     return Tools(
         phase_rules=load_rules(settings.assessment.phase_rules),

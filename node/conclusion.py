@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 
 from engines.clinical.table import ClinicalRow
-from engines.clinical.variables import ALL_VARIABLES, DEFINITIONS, Variable
+from engines.clinical.variables import ALL_VARIABLES, DEFINITIONS, ClinicalVariables, Variable
 from engines.mmf import ENSEMBLE_INPUT, Group, ModelName
 from engines.models.card import ModelCard
 from engines.models.model import EndpointScores, Model, Scores
@@ -24,7 +24,7 @@ from node.report.record import (
     Structure,
     SurvivalPoint,
 )
-from node.report.sources import CohortCurve
+from node.report.sources import CohortCurve, PatientCurve
 from node.study import Instance, PhaseFinding
 
 
@@ -54,6 +54,10 @@ def _why_not(finding: PhaseFinding) -> tuple[str, ...]:
     if finding.excluded:
         return (finding.excluded,)
     return () if finding.phase != Phase.PRE_CONTRAST else ("the method takes no native phase",)
+
+
+LONGEST_CURVE_MONTHS = 48.0
+"""Curves are drawn up to here; the paper's follow-up ends there (validity, event rates)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +135,31 @@ def draw_cohort_curves(model: Model, scores: Scores) -> tuple[CohortCurve, ...]:
     return tuple(curves)
 
 
+def draw_patient_curves(
+    model: Model, scores: Scores, clinical: ClinicalVariables | None
+) -> tuple[PatientCurve, ...]:
+    """Returns the survival curve of each risk shown, month by month up to the end of the training follow-up."""
+    curves: list[PatientCurve] = []
+    known = clinical if clinical is not None else ClinicalVariables(values={})
+    for endpoint in scores.endpoints:
+        fitted = model.risk_models[endpoint.endpoint, endpoint.risk.model]
+        last = fitted.cox.baseline.last_time
+        months = tuple(float(month) for month in range(1, int(min(last, LONGEST_CURVE_MONTHS)) + 1))
+        points = fitted.survival(fitted.inputs(endpoint.ensemble_score, known), months)
+        curves.append(
+            PatientCurve(
+                endpoint=endpoint.endpoint.value,
+                curve=SurvivalCurve(
+                    months=np.array([0.0, *(point.months for point in points)]),
+                    probability=np.array([1.0, *(point.probability for point in points)]),
+                    low=np.array([1.0, *(point.low for point in points)]),
+                    high=np.array([1.0, *(point.high for point in points)]),
+                ),
+            )
+        )
+    return tuple(curves)
+
+
 def describe_risk(scores: EndpointScores) -> Risk:
     """Returns the risk that the report shows for one endpoint: MMF where it could be computed, else Ensemble-DL."""
     risk = scores.risk
@@ -151,7 +180,10 @@ def describe_risk(scores: EndpointScores) -> Risk:
             Contribution(name=_title_of_input(one.name), value=one.value, log_hazard=one.log_hazard)
             for one in risk.contributions
         ),
-        network_scores=(*scores.log_risks, ("Ensemble-DL", scores.ensemble_score)),
+        network_scores=(
+            *((name.replace("network", "Network "), value) for name, value in scores.log_risks),
+            ("Ensemble-DL", scores.ensemble_score),
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,21 +23,19 @@ from engines.case import (
     write_json,
     write_transform,
 )
-from engines.clinical.table import ClinicalRow, complete_age
+from engines.clinical.table import complete_age
 from engines.clinical.variables import encode_variables
 from engines.enhancement import Enhancement, measure_enhancement
 from engines.errors import InvalidInput, ModelRefused, RegistrationRefused, SegmentationRefused
-from engines.models.model import Model, Scores
+from engines.models.model import Scores
 from engines.models.store import load_model
 from engines.network_input import network_input
 from engines.phase import ASSESSED_PHASES, REFERENCE_PHASE, Phase
 from engines.radiomics.feature_file import write_features
 from engines.radiomics.features import MaskSource, extract_features
-from engines.radiomics.settings import RadiomicsSettings
 from engines.registration import AlignmentQuality, align
 from engines.segmentation.lesions import measure_lesions
 from engines.segmentation.quality import check_segmentation
-from engines.segmentation.segmenter import Segmenter
 from engines.volume import Volume
 from node.conclusion import (
     SegmentedLiver,
@@ -49,6 +47,7 @@ from node.conclusion import (
     describe_risk,
     describe_structures,
     draw_cohort_curves,
+    draw_patient_curves,
     examined_on,
     flag_scores,
 )
@@ -58,51 +57,15 @@ from node.eligibility import judge_eligibility
 from node.errors import SeriesRefused
 from node.phases.acquisitions import split_acquisitions
 from node.phases.plan import PhasePlan, list_candidates, plan_phases
-from node.phases.rules import PhaseRules
 from node.report.bundle import REPORT_NAME, write_objects
 from node.report.json_form import write_json as write_report
 from node.report.record import NotAssessable, ReasonCode, Report, Status
-from node.report.sources import ReportSources, UsedAcquisition
+from node.report.sources import CohortCurve, PatientCurve, ReportSources, UsedAcquisition
 from node.steps import Progress, Steps, digest_words, ignore_progress
-from node.study import CT_STORAGE, Acquisition, Instance, Study
+from node.study import Acquisition
+from node.walk import Request, Tools, Walk
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is to be assessed, and who asked.
-
-    Attributes:
-        study: every instance received.
-        row: the patient's clinical row, the reason why it is not believed, or None when there is none.
-        requested: an operator or a site's rule asked, so that no clinical row is needed.
-        overrides: an operator's word on a phase: acquisition label (``SERIES_UID[:PART]``) by phase.
-    """
-
-    study: Study
-    row: ClinicalRow | NotAssessable | None
-    requested: bool = False
-    overrides: Mapping[Phase, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What an assessment works with; made once by the composition root.
-
-    Attributes:
-        model_folder: a model folder; it is checked by hash before it is read.
-        radiomics: None leaves the features out.
-        now: aware UTC; asked once, when the report is concluded.
-    """
-
-    phase_rules: PhaseRules
-    segmenter: Segmenter
-    radiomics: RadiomicsSettings | None
-    model_folder: Path
-    allow_demonstration: bool
-    maximum_scan_age_weeks: float
-    now: Callable[[], datetime]
 
 
 def assess_study(
@@ -124,7 +87,7 @@ def assess_study(
     Raises:
         MmfError: a fault that is not the study's: a damaged model, a full disk, an object that does not validate.
     """
-    walk = _Walk(request=request, tools=tools, case=case, steps=Steps(folder=case.folder, progress=progress))
+    walk = Walk(request=request, tools=tools, case=case, steps=Steps(folder=case.folder, progress=progress))
     refusal = None
     for stage in _STAGES:
         refusal = stage(walk)
@@ -155,38 +118,7 @@ def assess_study(
     return report
 
 
-@dataclass(slots=True, kw_only=True)
-class _Walk:
-    """One study on its way: what each stage has found for the next."""
-
-    request: Request
-    tools: Tools
-    case: Case
-    steps: Steps
-    flags: list[str] = field(default_factory=list)
-    row: ClinicalRow | None = None
-    plan: PhasePlan | None = None
-    volumes: dict[Phase, Volume] = field(default_factory=dict)
-    transforms: dict[Phase, sitk.Transform] = field(default_factory=dict)
-    registration: dict[Phase, AlignmentQuality] = field(default_factory=dict)
-    liver: Volume | None = None
-    lesions: Volume | None = None
-    segmented: SegmentedLiver | None = None
-    model: Model | None = None
-    scores: Scores | None = None
-
-    @property
-    def received(self) -> tuple[Instance, ...]:
-        """Every instance but the results of ours that came back."""
-        return tuple(instance for instance in self.request.study.instances if not instance.ours)
-
-    @property
-    def images(self) -> tuple[Instance, ...]:
-        """The CT instances among them."""
-        return tuple(instance for instance in self.received if instance.sop_class_uid in CT_STORAGE)
-
-
-def _judge_request(walk: _Walk) -> NotAssessable | None:
+def _judge_request(walk: Walk) -> NotAssessable | None:
     """Is it one patient's CT, is the clinical row the right one, and may a risk be given at all?"""
     images = walk.images
     if not images:
@@ -220,7 +152,7 @@ def _judge_request(walk: _Walk) -> NotAssessable | None:
     return eligibility.refusal
 
 
-def _plan_phases(walk: _Walk) -> NotAssessable | None:
+def _plan_phases(walk: Walk) -> NotAssessable | None:
     """Which acquisition shows which phase: headers, order, texts, and the enhancement measured in the pixels."""
     acquisitions = split_acquisitions(walk.received)
     rules = walk.tools.phase_rules
@@ -268,7 +200,7 @@ def _explain_missing(plan: PhasePlan) -> NotAssessable:
     return NotAssessable(code=ReasonCode.MISSING_PHASE, reason=f"no acquisition shows the phase {names}")
 
 
-def _read_volumes(walk: _Walk) -> NotAssessable | None:
+def _read_volumes(walk: Walk) -> NotAssessable | None:
     """The pixels of the three phases, as Hounsfield units on their native grids."""
     chosen = _chosen(walk)
     words = [chosen[phase].label for phase in ASSESSED_PHASES]
@@ -290,7 +222,7 @@ def _read_volumes(walk: _Walk) -> NotAssessable | None:
     return None
 
 
-def _align_phases(walk: _Walk) -> NotAssessable | None:
+def _align_phases(walk: Walk) -> NotAssessable | None:
     """Arterial and delayed are laid on the portal venous phase; a poor fit is a reason to stop."""
     fixed = walk.volumes[REFERENCE_PHASE]
     walk.transforms[REFERENCE_PHASE] = sitk.Transform(3, sitk.sitkIdentity)
@@ -319,7 +251,7 @@ def _align_phases(walk: _Walk) -> NotAssessable | None:
     return None
 
 
-def _segment(walk: _Walk) -> NotAssessable | None:
+def _segment(walk: Walk) -> NotAssessable | None:
     """Liver and lesions on the portal venous grid; an implausible liver is a reason to stop."""
     case = walk.case
 
@@ -356,13 +288,13 @@ def _segment(walk: _Walk) -> NotAssessable | None:
     return None
 
 
-def _chosen(walk: _Walk) -> Mapping[Phase, Acquisition]:
+def _chosen(walk: Walk) -> Mapping[Phase, Acquisition]:
     if walk.plan is None:
         raise InvalidInput("volumes were asked for before the phases")
     return walk.plan.chosen
 
 
-def _extract_features(walk: _Walk) -> NotAssessable | None:
+def _extract_features(walk: Walk) -> NotAssessable | None:
     """Radiomic features of liver and tumours in every phase, into features.csv; what cannot be measured is flagged."""
     settings = walk.tools.radiomics
     if settings is None or walk.liver is None or walk.lesions is None or walk.segmented is None:
@@ -391,13 +323,13 @@ def _extract_features(walk: _Walk) -> NotAssessable | None:
     return None
 
 
-def _placed(walk: _Walk) -> list[str]:
+def _placed(walk: Walk) -> list[str]:
     """What every derived grid depends on: pixels, alignments, masks."""
     moved = [f"align-{phase.value}" for phase in ASSESSED_PHASES if phase != REFERENCE_PHASE]
     return [walk.steps.digest(name) for name in ("volumes", *moved, "segment")]
 
 
-def _prepare_input(walk: _Walk) -> NotAssessable | None:
+def _prepare_input(walk: Walk) -> NotAssessable | None:
     """The model in service, and the liver box of the three phases as it wants it."""
     tools = walk.tools
     try:
@@ -426,7 +358,7 @@ def _prepare_input(walk: _Walk) -> NotAssessable | None:
     return None
 
 
-def _score(walk: _Walk) -> NotAssessable | None:
+def _score(walk: Walk) -> NotAssessable | None:
     """The three networks, Ensemble-DL, and MMF where every clinical variable that it needs is known."""
     model, row = walk.model, walk.row
     if model is None:
@@ -447,7 +379,7 @@ def _score(walk: _Walk) -> NotAssessable | None:
     return None
 
 
-_STAGES: tuple[Callable[[_Walk], NotAssessable | None], ...] = (
+_STAGES: tuple[Callable[[Walk], NotAssessable | None], ...] = (
     _judge_request,
     _plan_phases,
     _read_volumes,
@@ -459,7 +391,7 @@ _STAGES: tuple[Callable[[_Walk], NotAssessable | None], ...] = (
 )
 
 
-def _conclude(walk: _Walk, refusal: NotAssessable | None) -> Report:
+def _conclude(walk: Walk, refusal: NotAssessable | None) -> Report:
     """Returns the report; its date and time are set once and kept for every later run on the same findings."""
     plan, scores = walk.plan, walk.scores
     report = Report(
@@ -487,7 +419,7 @@ def _conclude(walk: _Walk, refusal: NotAssessable | None) -> Report:
     return replace(report, concluded_at=concluded_at, seconds_per_step=seconds)
 
 
-def _sources(walk: _Walk) -> ReportSources:
+def _sources(walk: Walk) -> ReportSources:
     """What the objects are drawn from."""
     used = tuple(
         UsedAcquisition(
@@ -501,18 +433,23 @@ def _sources(walk: _Walk) -> ReportSources:
     )
     instances = walk.images or walk.request.study.instances
     segmented = REFERENCE_PHASE in {one.phase for one in used}
+    cohort_curves: tuple[CohortCurve, ...] = ()
+    patient_curves: tuple[PatientCurve, ...] = ()
+    if walk.model is not None and walk.scores is not None:
+        cohort_curves = draw_cohort_curves(walk.model, walk.scores)
+        clinical = None if walk.row is None else walk.row.variables
+        patient_curves = draw_patient_curves(walk.model, walk.scores, clinical)
     return ReportSources(
         instance=instances[0],
         used=used,
         liver=walk.liver if segmented else None,
         lesions=walk.lesions if segmented else None,
-        cohort_curves=()
-        if walk.model is None or walk.scores is None
-        else draw_cohort_curves(walk.model, walk.scores),
+        cohort_curves=cohort_curves,
+        patient_curves=patient_curves,
     )
 
 
-def _seal(walk: _Walk) -> None:
+def _seal(walk: Walk) -> None:
     """Makes the case folder a whole: identity and the hash of every file."""
     chosen = {} if walk.plan is None else walk.plan.chosen
     findings = () if walk.plan is None else walk.plan.findings
@@ -535,6 +472,7 @@ def _seal(walk: _Walk) -> None:
                     seconds_after_injection=seconds.get(acquisition.label),
                 )
                 for phase, acquisition in chosen.items()
+                if phase in ASSESSED_PHASES
             },
         ),
     )
