@@ -11,11 +11,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydicom.dataset import Dataset
+
 from engines.configuration import find_conf
 from engines.phase import Phase
 from node.completeness import CompletenessRules
 from node.dicom.reception.access import Caller, ListenerSettings
-from node.dicom.send import PeerAddress, SendSettings, StorageDestination
+from node.dicom.send import PeerAddress, Restatement, SendSettings, StorageDestination
 from node.errors import InstanceRefused
 from node.job import Job
 from node.log import configure_log
@@ -31,6 +33,10 @@ if TYPE_CHECKING:  # these import the engines, which the receiver process must n
     from node.report.record import NotAssessable, Report
     from node.study import Study
     from node.walk import Tools
+
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+"""Source: PS3.4 B.5."""
 
 CASES_NAME = "cases"
 RESULTS_NAME = "results"
@@ -97,10 +103,19 @@ def build_destination(settings: Settings) -> StorageDestination | None:
     destination = settings.destination
     if not destination.host:
         return None
+    comprehensive = Restatement(sop_class_uid=COMPREHENSIVE_SR, restate=restate_report)
     return StorageDestination(
         peer=PeerAddress(host=destination.host, port=destination.port, ae_title=destination.ae_title),
         settings=SendSettings(ae_title=settings.listener.ae_title),
+        restatements={COMPREHENSIVE_3D_SR: comprehensive},
     )
+
+
+def restate_report(document: Dataset) -> Dataset:
+    """Returns the Structured Report for an archive that takes no Comprehensive 3D SR; imports what builds reports."""
+    from node.report.sr.document import restate_as_comprehensive
+
+    return restate_as_comprehensive(document)
 
 
 def build_assess(settings: Settings) -> Assess:

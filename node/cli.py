@@ -14,6 +14,7 @@ from node.commands.run import run
 from node.commands.send import send
 from node.commands.serve import serve
 from node.commands.status import status
+from node.commands.verify import verify
 from node.errors import SettingsRefused
 
 EXIT_FAILED = 1
@@ -35,6 +36,7 @@ app.command("status")(status)
 app.add_typer(jobs)
 app.command("phases")(phases)
 app.command("radiomics")(radiomics)
+app.command("verify")(verify)
 
 
 def main() -> None:
