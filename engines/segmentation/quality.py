@@ -21,7 +21,7 @@ LARGEST_CUT_SECTION = 0.6
 LEAST_LARGEST_PIECE = 0.9
 """Share of the mask in its largest connected piece (OURS)."""
 
-LARGEST_BORDER_SHARE = 0.1
+LARGEST_BORDER_SHARE = 0.02
 """Share of the mask's surface that may lie on the sides of the image, in the slice's plane (OURS)."""
 
 LARGEST_LESION_SHARE = 0.9
