@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -20,16 +20,13 @@ import structlog
 from node.arrival import Arrival, Identity, OpenStudy, Pass
 from node.errors import InboxFull, InstanceRefused
 from node.storage.database import decode_time, encode_time, open_database, write_transaction
+from node.storage.durable import FolderSync, sync_path, write_whole
+from node.storage.index import CT_IMAGE_STORAGE, decode_arrival, insert_arrival, read_passes
 
 log = structlog.get_logger(__name__)
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-CT_IMAGE_STORAGE = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
-)
-"""CT, Enhanced CT, Legacy Converted Enhanced CT Image Storage (PS3.4 B.5): what opens a job."""
-
 _KEPT_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.dcm")
 _FREE_SPACE_SECONDS = 0.5
 """How long a reading of the free space is believed."""
@@ -73,7 +70,7 @@ class Spool:
         self.size_bytes = 0
         self._digest = hashlib.sha256()
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        _write_whole(self._descriptor, header)
+        write_whole(self._descriptor, header)
 
     @property
     def descriptor(self) -> int:
@@ -90,7 +87,7 @@ class Spool:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends bytes of the encoded data set."""
         view = memoryview(data)
-        _write_whole(self.descriptor, view)
+        write_whole(self.descriptor, view)
         self._digest.update(view)
         self.size_bytes += len(view)
 
@@ -132,8 +129,8 @@ class FolderInbox:
         self._studies = folder / "studies"
         for path in (self._incoming, self._studies):
             path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        _sync_path(folder)
-        _sync_path(folder.parent)
+        sync_path(folder)
+        sync_path(folder.parent)
         self._connection = open_database(database)
         self._lock = threading.Lock()
         self._pending_lock = threading.Lock()
@@ -213,7 +210,7 @@ class FolderInbox:
         )
         if path.exists():
             spool.discard()
-            _sync_path(path)
+            sync_path(path)
             self._sync.sync(folder)
             return Kept(arrival=arrival, duplicate=True)
         self._prepare(folder)
@@ -235,7 +232,7 @@ class FolderInbox:
             try:
                 with write_transaction(self._connection) as connection:
                     for arrival in pending:
-                        _insert(connection, arrival)
+                        insert_arrival(connection, arrival)
             except BaseException:
                 with self._pending_lock:
                     self._pending = pending + self._pending
@@ -274,7 +271,7 @@ class FolderInbox:
                 "SELECT * FROM instance WHERE study_instance_uid = ? ORDER BY received_at, path",
                 (study_instance_uid,),
             ).fetchall()
-        return tuple(_decode_arrival(row) for row in rows)
+        return tuple(decode_arrival(row) for row in rows)
 
     def count_instances(self) -> int:
         """Returns how many objects the index knows."""
@@ -306,9 +303,7 @@ class FolderInbox:
     def _count_passes(self, row: sqlite3.Row) -> tuple[Pass, ...]:
         """The passes of a study, counted again only when it grew: studies are judged several times a second."""
         images, passes = self._passes.get(row["study_instance_uid"], (-1, ()))
-        return (
-            passes if images == row["images"] else _read_passes(self._connection, row["study_instance_uid"])
-        )
+        return passes if images == row["images"] else read_passes(self._connection, row["study_instance_uid"])
 
     def _check_space(self) -> None:
         moment = time.monotonic()
@@ -352,9 +347,9 @@ class FolderInbox:
                 error=str(error),
             )
             return False
-        _sync_path(path)
-        _sync_path(path.parent)
-        _sync_path(path.parent.parent)
+        sync_path(path)
+        sync_path(path.parent)
+        sync_path(path.parent.parent)
         status = path.stat()
         arrival = Arrival(
             identity=stored.identity,
@@ -369,112 +364,8 @@ class FolderInbox:
         return True
 
 
-class FolderSync:
-    """fsync of folders, shared: whoever asks while one is under way waits for the next, which serves all who came."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._next: dict[Path, _Round] = {}
-        self._busy = tuple(threading.Lock() for _ in range(64))
-
-    def sync(self, folder: Path) -> None:
-        """Returns when every entry made in ``folder`` before this call is on disk."""
-        with self._guard:
-            waiting = self._next.get(folder)
-            if leads := waiting is None:
-                waiting = self._next[folder] = _Round()
-        if not leads:
-            waiting.done.wait()
-        else:
-            with self._busy[hash(folder) % len(self._busy)]:
-                with self._guard:
-                    del self._next[folder]
-                try:
-                    _sync_path(folder)
-                except OSError as error:
-                    waiting.error = error
-                finally:
-                    waiting.done.set()
-        if waiting.error is not None:
-            raise OSError(waiting.error.errno, f"fsync of {folder} failed") from waiting.error
-
-
-class _Round:
-    """One shared fsync."""
-
-    __slots__ = ("done", "error")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.error: OSError | None = None
-
-
-def _write_whole(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _shorten(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:32]
-
-
-def _insert(connection: sqlite3.Connection, arrival: Arrival) -> None:
-    identity = arrival.identity
-    others = connection.execute(
-        "SELECT 1 FROM instance WHERE sop_instance_uid = ? AND content_sha256 <> ?",
-        (identity.sop_instance_uid, arrival.content_sha256),
-    ).fetchone()
-    inserted = connection.execute(
-        "INSERT OR IGNORE INTO instance (sop_instance_uid, content_sha256, study_instance_uid, series_instance_uid, "
-        "sop_class_uid, transfer_syntax_uid, modality, acquisition, position_mm, frames, ours, conflict, path, "
-        "size_bytes, calling_ae_title, address, received_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            identity.sop_instance_uid,
-            arrival.content_sha256,
-            identity.study_instance_uid,
-            identity.series_instance_uid,
-            identity.sop_class_uid,
-            arrival.transfer_syntax_uid,
-            identity.modality,
-            identity.acquisition,
-            identity.position_mm,
-            identity.frames,
-            identity.ours,
-            others is not None,
-            str(arrival.path),
-            arrival.size_bytes,
-            arrival.calling_ae_title,
-            arrival.address,
-            encode_time(arrival.received_at),
-        ),
-    ).rowcount
-    if not inserted:
-        return
-    if others is not None:
-        connection.execute(
-            "UPDATE instance SET conflict = 1 WHERE sop_instance_uid = ?", (identity.sop_instance_uid,)
-        )
-        log.warning(
-            "an object came again with other content; both are kept",
-            study=identity.study_instance_uid,
-            instance=identity.sop_instance_uid,
-        )
-    if identity.sop_class_uid in CT_IMAGE_STORAGE and not identity.ours:
-        connection.execute(
-            "INSERT INTO study (study_instance_uid, images, last_received_at) VALUES (?, 1, ?) "
-            "ON CONFLICT (study_instance_uid) DO UPDATE SET images = images + 1, "
-            "last_received_at = max(last_received_at, excluded.last_received_at)",
-            (identity.study_instance_uid, encode_time(arrival.received_at)),
-        )
 
 
 def _tell_what_opens_no_job(arrivals: Sequence[Arrival]) -> None:
@@ -487,53 +378,3 @@ def _tell_what_opens_no_job(arrivals: Sequence[Arrival]) -> None:
     for (study, modality, ours), count in others.items():
         why = "our own results came back" if ours else "no CT images"
         log.info("objects kept that open no job", study=study, modality=modality, objects=count, why=why)
-
-
-def _read_passes(connection: sqlite3.Connection, study_instance_uid: str) -> tuple[Pass, ...]:
-    groups: dict[tuple[str, str], tuple[int, set[float]]] = {}
-    for row in connection.execute(
-        "SELECT series_instance_uid, acquisition, frames, position_mm FROM instance "
-        "WHERE study_instance_uid = ? AND ours = 0 AND sop_class_uid IN (?, ?, ?)",
-        (study_instance_uid, *sorted(CT_IMAGE_STORAGE)),
-    ):
-        key = (row["series_instance_uid"], row["acquisition"])
-        images, positions = groups.get(key, (0, set()))
-        if row["position_mm"] is not None:
-            positions.add(row["position_mm"])
-        groups[key] = (images + row["frames"], positions)
-    return tuple(
-        Pass(
-            series_instance_uid=series,
-            acquisition=acquisition,
-            images=images,
-            positions_mm=tuple(sorted(positions)),
-        )
-        for (series, acquisition), (images, positions) in sorted(groups.items())
-    )
-
-
-def _decode_arrival(row: sqlite3.Row) -> Arrival:
-    identity = Identity(
-        sop_class_uid=row["sop_class_uid"],
-        sop_instance_uid=row["sop_instance_uid"],
-        study_instance_uid=row["study_instance_uid"],
-        series_instance_uid=row["series_instance_uid"],
-        modality=row["modality"],
-        acquisition=row["acquisition"],
-        position_mm=row["position_mm"],
-        frames=row["frames"],
-        ours=bool(row["ours"]),
-    )
-    return replace(
-        Arrival(
-            identity=identity,
-            transfer_syntax_uid=row["transfer_syntax_uid"],
-            content_sha256=row["content_sha256"],
-            path=PurePosixPath(row["path"]),
-            size_bytes=row["size_bytes"],
-            received_at=decode_time(row["received_at"]),
-        ),
-        calling_ae_title=row["calling_ae_title"],
-        address=row["address"],
-        conflict=bool(row["conflict"]),
-    )

@@ -17,7 +17,7 @@ from node.errors import JobMoveRefused
 from node.job import Job, JobState, check_move
 from node.ports import Answer, Conclusion, Delivery
 from node.storage.database import decode_time, encode_time, open_database, write_transaction
-from node.storage.inbox import CT_IMAGE_STORAGE
+from node.storage.index import CT_IMAGE_STORAGE
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,9 @@ from node.arrival import Identity
 from node.dicom.reception.accept import encode_file_meta, read_stored
 from node.dicom.reception.command import Command
 from node.errors import InboxFull
-from node.storage import inbox as inbox_module
-from node.storage.inbox import FolderInbox, FolderSync, Kept, Sender
+from node.storage import durable
+from node.storage.durable import FolderSync
+from node.storage.inbox import FolderInbox, Kept, Sender
 from node.testing import SyntheticSlice, encode_dataset, make_slice
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -198,7 +199,7 @@ def test_a_folder_sync_serves_everyone_who_came_before_it_began(tmp_path, monkey
         begun.set()
         assert may_end.wait(5)
 
-    monkeypatch.setattr(inbox_module, "_sync_path", slow_sync)
+    monkeypatch.setattr(durable, "sync_path", slow_sync)
     sync = FolderSync()
     threads = [threading.Thread(target=sync.sync, args=(tmp_path,))]
     threads[0].start()
