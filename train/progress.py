@@ -51,14 +51,17 @@ class EpochRecord:
 
 
 def smoothed_c(history: Sequence[EpochRecord], selection: Selection, first_epoch: int) -> float | None:
-    """Returns the mean C of the last five epochs, or None when they are not all eligible.
+    """Returns the lower of the last epoch's C and the mean C of the last five, or None when they are not all eligible.
+
+    The mean guards against a lucky epoch, the epoch's own C against one that collapsed while its neighbours were good.
 
     Args:
         history: all epochs so far.
         selection: which C.
         first_epoch: epochs before it (warm-up, reconstruction) do not count.
 
-    Source: validity, "Noise": the best single epoch of 200 on 130 cases is about .03 optimistic.
+    Source: validity, "Noise": the best single epoch of 200 on 130 cases is about .03 optimistic;
+    the lower of the two is OURS.
     """
     last = history[-SMOOTHING_EPOCHS:]
     if (
@@ -67,4 +70,5 @@ def smoothed_c(history: Sequence[EpochRecord], selection: Selection, first_epoch
         or not all(record.c_index for record in last)
     ):
         return None
-    return float(np.mean([record.c_of(selection) for record in last]))
+    values = [record.c_of(selection) for record in last]
+    return min(values[-1], float(np.mean(values)))

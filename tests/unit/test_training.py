@@ -280,6 +280,13 @@ def record(epoch, c_os, c_pfs):
     )
 
 
+def test_a_collapsed_epoch_is_not_chosen_however_good_its_neighbours_were():
+    values = [0.71, 0.71, 0.70, 0.69, 0.44, 0.69]
+    history = [record(epoch, value, value) for epoch, value in enumerate(values)]
+    assert smoothed_c(history[:5], Selection.OS, 0) == pytest.approx(0.44)
+    assert smoothed_c(history, Selection.OS, 0) == pytest.approx(np.mean(values[1:]))
+
+
 def test_a_checkpoint_is_judged_by_five_epochs_after_the_warm_up():
     history = [record(epoch, 0.5 + epoch / 100, 0.6) for epoch in range(9)]
     assert smoothed_c(history[:4], Selection.OS, 0) is None
