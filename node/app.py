@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from engines.configuration import find_conf
 from engines.phase import Phase
 from node.completeness import CompletenessRules
+from node.dicom.commitment import CommittingDestination
 from node.dicom.reception.access import Caller, ListenerSettings
 from node.dicom.send import PeerAddress, Restatement, SendSettings, StorageDestination
 from node.errors import InstanceRefused
@@ -104,7 +105,8 @@ def build_destination(settings: Settings) -> StorageDestination | None:
     if not destination.host:
         return None
     comprehensive = Restatement(sop_class_uid=COMPREHENSIVE_SR, restate=restate_report)
-    return StorageDestination(
+    kind = CommittingDestination if destination.commitment else StorageDestination
+    return kind(
         peer=PeerAddress(host=destination.host, port=destination.port, ae_title=destination.ae_title),
         settings=SendSettings(ae_title=settings.listener.ae_title),
         restatements={COMPREHENSIVE_3D_SR: comprehensive},

@@ -107,6 +107,7 @@ class DestinationSection(_Section):
 
     Attributes:
         ae_title: called AE title.
+        commitment: ask for storage commitment after each delivery; the archive must know our AE title and port.
         maximum_tries: then the job is shelved.
         first_retry_seconds: doubled after each try, up to ``longest_retry_seconds``.
     """
@@ -114,6 +115,7 @@ class DestinationSection(_Section):
     ae_title: AeTitle = "PACS"
     host: str = ""
     port: Annotated[int, Field(ge=1, le=65535)] = 104
+    commitment: bool = False
     maximum_tries: Annotated[int, Field(ge=1, le=1000)] = 12
     first_retry_seconds: Annotated[float, Field(gt=0)] = 10.0
     longest_retry_seconds: Annotated[float, Field(gt=0)] = 3600.0
