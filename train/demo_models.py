@@ -70,7 +70,7 @@ class DemoPlan:
 
     patients: int = 320
     testing: int = 200
-    folds: int = 2
+    folds: int = 3
     seed: int = 2026
     recipe: str = "demo"
     epochs: int | None = None

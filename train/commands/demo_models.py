@@ -35,7 +35,7 @@ def demo_models(
     out: Out,
     patients: Patients = 320,
     testing: Testing = 200,
-    folds: Folds = 2,
+    folds: Folds = 3,
     epochs: Epochs = None,
     seed: Seed = 2026,
     version: Version = "demo-1",
