@@ -10,19 +10,20 @@ from engines.anatomy.shapes import Hu, Mask, disc, largest_part
 from engines.anatomy.spine import SpineFrame
 from engines.volume import Grid
 
-SOFT_HU = (15.0, 240.0)
-"""Soft tissue with and without contrast, less fat, fluid, bone and oral contrast (OURS)."""
-
 WALL_MM = 10.0
 """Thickness of the muscles that surround the abdomen (OURS; thinner is measured as organ, thicker as wall)."""
 
 LIVER_HU = (30.0, 190.0)
 """Parenchyma of a liver from fatty and native to bright and portal venous (OURS)."""
 
+CALM_HU = 12.0
+"""An organ's local spread lies at most this above the median spread of the abdomen, HU (OURS)."""
+
 LIVER_CORE_ML = 150.0
 """A liver whose core is smaller than this is not reported (OURS)."""
 
 SPLEEN_ML = (15.0, 1500.0)
+"""Volumes of a spleen's core, mL (OURS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,12 +61,10 @@ def find_liver(scene: Scene, kidneys: Mask) -> Mask:
     near = ndimage.binary_dilation(kidneys, structure=disc(5.0, grid.spacing_mm[1])[None])
     free = (scene.depth_mm > WALL_MM) & ~scene.taken & ~near & _upper_abdomen(scene)
     spread = _local_spread(scene)
-    even = (
-        free
-        & (smooth > LIVER_HU[0])
-        & (smooth < LIVER_HU[1])
-        & (spread < np.median(spread[free]) + 12 if free.any() else free)
-    )
+    if not free.any():
+        return empty
+    calm = spread < np.median(spread[free]) + CALM_HU
+    even = free & calm & (smooth > LIVER_HU[0]) & (smooth < LIVER_HU[1])
     right = even & (frame.left_mm < -25) & (frame.back_mm < 15)
     right = erode_mm(right, 4.0, grid)
     if np.count_nonzero(right) * grid.voxel_volume_ml < LIVER_CORE_ML / 3:
@@ -94,7 +93,7 @@ def find_spleen(scene: Scene, kidneys: Mask, liver: Mask) -> Mask:
     spread = _local_spread(scene)
     free = (scene.depth_mm > WALL_MM) & ~scene.taken & ~near & _upper_abdomen(scene)
     place = (frame.left_mm > 40) & (frame.back_mm > -75) & (frame.back_mm < 20)
-    limit = np.median(spread[free]) + 12 if free.any() else 0.0
+    limit = np.median(spread[free]) + CALM_HU if free.any() else 0.0
     even = free & place & (smooth > 30) & (smooth < 220) & (spread < limit)
     seed = erode_mm(even, 4.0, grid)
     if not seed.any():

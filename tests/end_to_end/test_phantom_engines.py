@@ -20,7 +20,7 @@ from engines.registration import align
 from engines.segmentation.baseline import BaselineSegmenter
 from engines.segmentation.lesions import measure_lesions
 from engines.segmentation.quality import check_segmentation
-from engines.volume import Volume, resample
+from engines.volume import Grid, Volume, resample
 
 GRID = abdomen_grid()
 SHIFTS = {Phase.ARTERIAL: (2.0, -3.0, 10.0), Phase.DELAYED: (0.0, 2.0, -7.0)}
@@ -144,3 +144,17 @@ def test_half_of_another_patient_is_refused():
     other[30:] = -1000
     with pytest.raises(RegistrationRefused):
         align(Volume(array=other, grid=GRID), fixed)
+
+
+def test_organs_are_the_same_in_slices_that_run_downwards_and_absent_in_air():
+    anatomy = patient(4)
+    found = []
+    for flipped in (False, True):
+        grid = abdomen_grid(pixel_mm=3.0, slice_mm=6.0, columns=128, slices=40, flipped=flipped)
+        volume = render_phase(anatomy, Phase.PORTAL_VENOUS, grid, noise_hu=0.0)
+        found.append(measure_enhancement(volume))
+    assert found[0] == found[1]
+    assert found[0].aorta_hu is not None
+    air = Volume(array=np.full((20, 64, 64), -1000, dtype=np.int16), grid=Grid(shape=(20, 64, 64),
+                 spacing_mm=(5.0, 6.0, 6.0), origin_mm=(0.0, 0.0, 0.0)))  # fmt: skip
+    assert measure_enhancement(air).medians() == {}
