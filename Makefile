@@ -7,6 +7,8 @@ BIN     := $(VENV)/bin
 # Elsewhere: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 PACS    ?=
+# Two processes, each file in one of them: the tests were made for two cores.
+PARALLEL ?= -n 2 --dist loadfile
 PIP     := $(BIN)/pip --disable-pip-version-check
 TORCH   := "torch>=2.10,<2.14"
 
@@ -20,10 +22,10 @@ demo: $(VENV)/.installed ## a synthetic scanner, the node and an archive: one st
 	$(BIN)/mmf-node demo $(if $(PACS),--pacs $(PACS))
 
 test: $(VENV)/.installed-dev lint ## every test but the slow proofs
-	$(BIN)/pytest -q --durations=15
+	$(BIN)/pytest -q $(PARALLEL) --durations=15
 
 quick: $(VENV)/.installed-dev lint ## lint, types, contracts and unit tests, in under a minute
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q $(PARALLEL) tests/unit
 
 slow: $(VENV)/.installed-dev ## the slow proofs
 	$(BIN)/pytest -q -m slow --timeout 5400

@@ -5,7 +5,6 @@ Layout (every path relative to the folder; absent parts are simply not there):
     case.json                     what this is: schema version, ids, phases, provenance, SHA-256 of every file below
     volumes/ARTERIAL.nrrd         int16 Hounsfield units on the native grid of the phase (also PORTAL_VENOUS, DELAYED)
     transforms/ARTERIAL.tfm       ITK text transform: takes points of PORTAL_VENOUS to points of ARTERIAL (also DELAYED)
-    transforms/ARTERIAL.inverse.tfm   the other way, for masks on the phase's own grid
     masks/liver.nrrd              uint8 0/1 on the portal-venous grid
     masks/lesions.nrrd            uint8 labels 1..n, largest lesion first, same grid
     network_input.npy             float16 (channels A, V, D; side; side; side), 0 to 1
@@ -82,9 +81,9 @@ class Case:
         """Path of the phase's volume."""
         return self.folder / "volumes" / f"{phase.value}.nrrd"
 
-    def transform_path(self, phase: Phase, *, inverse: bool = False) -> Path:
-        """Path of the transform portal venous -> ``phase``, or of its inverse."""
-        return self.folder / "transforms" / f"{phase.value}{'.inverse' if inverse else ''}.tfm"
+    def transform_path(self, phase: Phase) -> Path:
+        """Path of the transform portal venous -> ``phase``."""
+        return self.folder / "transforms" / f"{phase.value}.tfm"
 
     def mask_path(self, name: str) -> Path:
         """Path of the mask ``liver`` or ``lesions``."""
@@ -108,11 +107,11 @@ class Case:
         """Returns a mask on the portal-venous grid, uint8."""
         return read_image(self.mask_path(name))
 
-    def read_transform(self, phase: Phase, *, inverse: bool = False) -> sitk.Transform:
+    def read_transform(self, phase: Phase) -> sitk.Transform:
         """Returns the transform of ``phase``; identity for the reference phase."""
         if phase == REFERENCE_PHASE:
             return sitk.Transform(3, sitk.sitkIdentity)
-        return sitk.ReadTransform(str(self.transform_path(phase, inverse=inverse)))
+        return sitk.ReadTransform(str(self.transform_path(phase)))
 
     def read_network_input(self) -> npt.NDArray[np.float16]:
         """Returns the network input, float16 (channels, side, side, side)."""

@@ -33,10 +33,9 @@ from engines.network_input import network_input
 from engines.phase import ASSESSED_PHASES, REFERENCE_PHASE, Phase
 from engines.radiomics.feature_file import write_features
 from engines.radiomics.features import MaskSource, extract_features
-from engines.registration import AlignmentQuality, align
+from engines.registration import AlignmentQuality, align, invert
 from engines.segmentation.lesions import measure_lesions
 from engines.segmentation.quality import check_segmentation
-from engines.volume import Volume
 from node.conclusion import (
     SegmentedLiver,
     describe_clinical,
@@ -229,12 +228,11 @@ def _align_phases(walk: Walk) -> NotAssessable | None:
     for phase in ASSESSED_PHASES:
         if phase == REFERENCE_PHASE:
             continue
-        paths = [walk.case.transform_path(phase), walk.case.transform_path(phase, inverse=True)]
+        path = walk.case.transform_path(phase)
 
-        def produce(moving: Volume = walk.volumes[phase], paths: list[Path] = paths) -> AlignmentQuality:
-            alignment = align(moving, fixed)
-            write_transform(alignment.transform, paths[0])
-            write_transform(alignment.inverse, paths[1])
+        def produce(phase: Phase = phase, path: Path = path) -> AlignmentQuality:
+            alignment = align(walk.volumes[phase], fixed)
+            write_transform(alignment.transform, path)
             return alignment.quality
 
         try:
@@ -243,11 +241,12 @@ def _align_phases(walk: Walk) -> NotAssessable | None:
                 [version("mmf-node"), walk.steps.digest("volumes")],
                 produce,
                 TypeAdapter(AlignmentQuality),
-                paths,
+                [path],
             )
         except RegistrationRefused as refused:
             return NotAssessable(code=ReasonCode.POOR_REGISTRATION, reason=f"{phase.value}: {refused}")
         walk.transforms[phase] = walk.case.read_transform(phase)
+        walk.inverses[phase] = invert(walk.transforms[phase], fixed.grid)
     return None
 
 
@@ -426,7 +425,7 @@ def _sources(walk: Walk) -> ReportSources:
             phase=phase,
             acquisition=acquisition,
             volume=walk.volumes[phase],
-            to_reference=None if phase == REFERENCE_PHASE else walk.case.read_transform(phase, inverse=True),
+            to_reference=walk.inverses.get(phase),
         )
         for phase, acquisition in ({} if walk.plan is None else walk.plan.chosen).items()
         if phase in walk.transforms

@@ -65,6 +65,7 @@ class Walk:
 
     Attributes:
         transforms: by phase, portal venous points to points of the phase.
+        inverses: the other way, for masks on the phase's own grid; made of the transforms, not kept on the disk.
         liver: bool, on the portal venous grid.
         lesions: labels, on the same grid.
     """
@@ -78,6 +79,7 @@ class Walk:
     plan: PhasePlan | None = None
     volumes: dict[Phase, Volume] = field(default_factory=dict)
     transforms: dict[Phase, sitk.Transform] = field(default_factory=dict)
+    inverses: dict[Phase, sitk.Transform] = field(default_factory=dict)
     registration: dict[Phase, AlignmentQuality] = field(default_factory=dict)
     liver: Volume | None = None
     lesions: Volume | None = None
