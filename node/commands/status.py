@@ -6,6 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -17,6 +18,7 @@ from node.storage.database import open_database
 from node.storage.jobs import SqliteJobs
 
 LAST_ERRORS = 5
+_UNHEALTHY = 1
 _VERSIONED = ("mmf-node", "pydicom", "pynetdicom", "torch", "monai", "pyradiomics")
 
 
@@ -53,11 +55,25 @@ class NodeStatus:
     versions: dict[str, str]
 
 
-def status(conf: Conf = None, data: Data = None, as_json: AsJson = False) -> None:
+def status(
+    conf: Conf = None,
+    data: Data = None,
+    as_json: AsJson = False,
+    healthy: Annotated[
+        bool,
+        typer.Option("--healthy", help="Exit code 1 unless the node runs and has room; for health checks."),
+    ] = False,
+) -> None:
     """Tells whether the node runs, its queue, disk, last errors, models and versions."""
     settings = read_settings(conf, data=data)
     minimum = int(settings.storage.minimum_free_gib * 2**30)
     found = read_status(settings.storage.data, minimum)
+    _show(found, minimum, as_json=as_json)
+    if healthy and (found.process is None or found.free_bytes < minimum):
+        raise typer.Exit(_UNHEALTHY)
+
+
+def _show(found: NodeStatus, minimum: int, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return

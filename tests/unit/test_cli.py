@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from engines.phase import Phase
+from node import cli
+from node.commands.run import parse_overrides
+
+
+def test_the_command_line_and_the_receiver_start_without_torch():
+    code = (
+        "import sys, node.cli, node.app, node.processes;"
+        "print(*sorted({'torch', 'monai', 'highdicom', 'matplotlib', 'radiomics'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_every_command_teaches_itself():
+    runner = CliRunner()
+    for name in ("demo", "serve", "run", "send", "check", "status", "jobs", "phases", "radiomics", "verify"):
+        result = runner.invoke(cli.app, [name, "--help"])
+        assert result.exit_code == 0
+        assert len(result.output) > 200, name
+
+
+def test_the_operators_word_on_a_phase_is_read_in_any_case():
+    assert parse_overrides(["arterial=1.2.3", "Portal-Venous=1.2.4:2"]) == {
+        Phase.ARTERIAL: "1.2.3",
+        Phase.PORTAL_VENOUS: "1.2.4:2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["arterial"], "is not PHASE=SERIES_UID"),
+        (["late=1.2"], "is not a contrast phase"),
+        (["pre_contrast=1.2"], "not used by the method"),
+        (["delayed=1.2", "DELAYED=1.3"], "named twice"),
+    ],
+)
+def test_a_wrong_word_on_a_phase_is_a_usage_error(words, message):
+    with pytest.raises(typer.BadParameter, match=message):
+        parse_overrides(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("[listener]\nport = -1\n", 2), ('[models]\nfolder = "."\n', 1)],
+    ids=["settings", "model"],
+)
+def test_faults_end_with_their_exit_code_and_remedy(tmp_path, monkeypatch, capsys, text, code):
+    conf = tmp_path / "node.toml"
+    conf.write_text(text)
+    study = tmp_path / "study"
+    study.mkdir()
+    arguments = ["mmf-node", "run", str(study), "--out", str(tmp_path / "out"), "--conf", str(conf)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) >= 2
