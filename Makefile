@@ -13,7 +13,7 @@ PIP     := $(BIN)/pip --disable-pip-version-check
 TORCH   := "torch>=2.10,<2.14"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick slow serve lint bench demo-models clean host
+.PHONY: help demo test quick unit slow serve lint bench demo-models clean host
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,7 +24,10 @@ demo: $(VENV)/.installed ## a synthetic scanner, the node and an archive: one st
 test: $(VENV)/.installed-dev lint ## every test but the slow proofs
 	$(BIN)/pytest -q $(PARALLEL) --durations=15
 
-quick: $(VENV)/.installed-dev lint ## lint, types, contracts and unit tests, in under a minute
+quick: $(VENV)/.installed-dev ## lint, types, contracts and unit tests, in under a minute
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint unit
+
+unit: $(VENV)/.installed-dev ## the unit tests
 	$(BIN)/pytest -q $(PARALLEL) tests/unit
 
 slow: $(VENV)/.installed-dev ## the slow proofs

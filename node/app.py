@@ -140,7 +140,7 @@ def assess_job(settings: Settings, job: Job) -> Conclusion:
         out=out,
     )
     versions = ", ".join(f"{model.name} {model.version}" for model in report.models)
-    unrequested = report.reason_code == "not_requested"
+    unrequested = report.reason_code == "not_requested" and not report.objects
     return Conclusion(
         objects=out,
         outcome=UNREQUESTED if unrequested else report.status.value,
@@ -255,6 +255,7 @@ def make_tools(settings: Settings) -> "Tools":
         model_folder=find_model(settings),
         allow_demonstration=settings.models.allow_demonstration,
         maximum_scan_age_weeks=settings.assessment.maximum_scan_age_weeks,
+        report_unrequested=settings.assessment.report_unrequested,
         now=read_clock,
     )
 

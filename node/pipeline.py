@@ -73,7 +73,7 @@ def assess_study(
     """Returns the report of a study after writing its case folder and its result objects.
 
     A study that cannot be assessed has a report and objects too: the reason is their content. A study that nobody asked
-    for has the report alone. Steps that an earlier run finished on
+    for has the report alone where the site wants it so. Steps that an earlier run finished on
     the same input are not done again, and the same report gives the same objects with the same UIDs.
 
     Args:

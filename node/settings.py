@@ -149,12 +149,15 @@ class AssessmentSection(_Section):
     Attributes:
         requested_by: ``clinical_row``: a risk is given only to patients with a row in the clinical table; ``any``: to
             every study with the three phases (a research archive).
+        report_unrequested: the archive gets a report on a study that nobody asked for too: no risk, and why. False
+            leaves such studies with a report.json in the data folder alone.
         maximum_scan_age_weeks: a scan older than this before treatment start is flagged (method, section 1).
         phase_rules: phases.toml to use; empty = the packaged one.
         radiomics: extract radiomic features for every study.
     """
 
     requested_by: Literal["clinical_row", "any"] = "clinical_row"
+    report_unrequested: bool = True
     maximum_scan_age_weeks: Annotated[float, Field(gt=0)] = 8.0
     phase_rules: Path | None = None
     radiomics: bool = True

@@ -47,6 +47,7 @@ class Tools:
     Attributes:
         model_folder: a model folder; it is checked by hash before it is read.
         radiomics: None leaves the features out.
+        report_unrequested: whether a study that nobody asked for gets objects that say so.
         now: aware UTC; asked once, when the report is concluded.
     """
 
@@ -56,6 +57,7 @@ class Tools:
     model_folder: Path
     allow_demonstration: bool
     maximum_scan_age_weeks: float
+    report_unrequested: bool
     now: Callable[[], datetime]
 
 

@@ -132,15 +132,20 @@ def test_demonstration_models_are_refused_unless_allowed(walked, tmp_path):
     assert report.risks == ()
 
 
-def test_a_study_that_nobody_asked_for_gets_no_risk(walked, tmp_path):
-    settings = walked.settings.model_copy(
-        update={"clinical": walked.settings.clinical.model_copy(update={"table": None})}
-    )
+@pytest.mark.parametrize(("told", "kinds"), [(True, {"SR", "PDF", "SC"}), (False, set())])
+def test_a_study_that_nobody_asked_for_gets_no_risk_and_the_site_says_whether_the_archive_is_told(
+    walked, tmp_path, told, kinds
+):
+    clinical = walked.settings.clinical.model_copy(update={"table": None})
+    assessment = walked.settings.assessment.model_copy(update={"report_unrequested": told})
+    settings = walked.settings.model_copy(update={"clinical": clinical, "assessment": assessment})
     report = assess_folder(
         settings, FolderRequest(folder=walked.study.folder), case_folder=tmp_path / "case", out=tmp_path
     )
     assert report.reason_code == ReasonCode.NOT_REQUESTED
     assert report.risks == ()
+    assert {entry.kind for entry in report.objects} == kinds
+    assert (tmp_path / "report.json").is_file()
 
 
 def read_settings_without_leave(walked):
