@@ -56,6 +56,11 @@ def _why_not(finding: PhaseFinding) -> tuple[str, ...]:
     return () if finding.phase != Phase.PRE_CONTRAST else ("the method takes no native phase",)
 
 
+MM_PER_CM = 10.0
+DIAMETER_TOLERANCE_CM = 2.0
+DIAMETER_TOLERANCE_SHARE = 0.5
+"""Diameters that differ by more than either are said to contradict each other (OURS; readers differ by less)."""
+
 LONGEST_CURVE_MONTHS = 48.0
 """Curves are drawn up to here; the paper's follow-up ends there (validity, event rates)."""
 
@@ -237,6 +242,19 @@ def flag_scores(scores: Scores) -> tuple[str, ...]:
                 f"{endpoint.endpoint} at {months} months lies beyond the follow-up of the training cohort"
             )
     return tuple(flags)
+
+
+def flag_diameter(row: ClinicalRow | None, segmented: SegmentedLiver) -> tuple[str, ...]:
+    """Returns a warning when the clinical table and the mask disagree about the largest tumour."""
+    given = None if row is None else row.variables.get(Variable.MAX_TUMOUR_DIAMETER)
+    if given is None or given.number is None or not segmented.lesions:
+        return ()
+    measured_cm = max(lesion.longest_diameter_mm for lesion in segmented.lesions) / MM_PER_CM
+    if abs(measured_cm - given.number) <= max(DIAMETER_TOLERANCE_CM, DIAMETER_TOLERANCE_SHARE * given.number):
+        return ()
+    return (
+        f"the clinical table says {given.number:g} cm for the largest tumour, the outline measures {measured_cm:.1f} cm",
+    )
 
 
 def examined_on(instances: Sequence[Instance]) -> date | None:

@@ -48,6 +48,7 @@ from node.conclusion import (
     draw_cohort_curves,
     draw_patient_curves,
     examined_on,
+    flag_diameter,
     flag_scores,
 )
 from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
@@ -73,8 +74,8 @@ def assess_study(
     """Returns the report of a study after writing its case folder and its result objects.
 
     A study that cannot be assessed has a report and objects too: the reason is their content. A study that nobody asked
-    for has the report alone where the site wants it so. Steps that an earlier run finished on
-    the same input are not done again, and the same report gives the same objects with the same UIDs.
+    for has report.json alone where the site wants it so. Steps that an earlier run finished on the same input are not
+    done again, and the same report gives the same objects with the same UIDs.
 
     Args:
         request: what is to be assessed.
@@ -93,9 +94,7 @@ def assess_study(
         if refusal is not None:
             break
     report = _conclude(walk, refusal)
-    if (
-        report.reason_code == ReasonCode.NOT_REQUESTED
-    ):  # an archive is not told about every study that passes by
+    if report.reason_code == ReasonCode.NOT_REQUESTED and not tools.report_unrequested:
         with replaced(out / REPORT_NAME) as draft:
             draft.write_text(write_report(report), encoding="utf-8")
     else:
@@ -164,7 +163,7 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
         try:
             found = walk.steps.run(
                 f"enhancement-{digest_words([acquisition.label])[:12]}",
-                [version("mmf-node"), *(instance.sop_instance_uid for instance in acquisition.instances)],
+                [version("mmf-node"), *_contents(acquisition)],
                 produce,
                 TypeAdapter(Enhancement),
             )
@@ -175,13 +174,20 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
     walk.plan = plan_phases(acquisitions, hounsfield, rules, walk.request.overrides)
     if walk.plan.missing:
         return _explain_missing(walk.plan)
-    frames = {acquisition.first.frame_of_reference_uid for acquisition in walk.plan.chosen.values()}
+    frames = {walk.plan.chosen[phase].first.frame_of_reference_uid for phase in ASSESSED_PHASES}
     if len(frames) > 1:
         return NotAssessable(
             code=ReasonCode.FRAME_OF_REFERENCE_DIFFERS,
             reason=f"the phases have {len(frames)} different Frames of Reference: their positions cannot be compared",
         )
     return None
+
+
+def _contents(acquisition: Acquisition) -> list[str]:
+    """What a step that reads an acquisition depends on: which images in which order, and the bytes of their files."""
+    paths = dict.fromkeys(instance.path for instance in acquisition.instances)
+    places = [f"{instance.sop_instance_uid} {instance.frame_number}" for instance in acquisition.instances]
+    return [acquisition.label, *places, *(hash_file(path) for path in paths)]
 
 
 def _explain_missing(plan: PhasePlan) -> NotAssessable:
@@ -202,8 +208,7 @@ def _explain_missing(plan: PhasePlan) -> NotAssessable:
 def _read_volumes(walk: Walk) -> NotAssessable | None:
     """The pixels of the three phases, as Hounsfield units on their native grids."""
     chosen = _chosen(walk)
-    words = [chosen[phase].label for phase in ASSESSED_PHASES]
-    words += [one.sop_instance_uid for phase in ASSESSED_PHASES for one in chosen[phase].instances]
+    words = [version("mmf-node"), *(word for phase in ASSESSED_PHASES for word in _contents(chosen[phase]))]
 
     def produce() -> None:
         for phase in ASSESSED_PHASES:
@@ -270,13 +275,19 @@ def _segment(walk: Walk) -> NotAssessable | None:
     try:
         walk.segmented = walk.steps.run(
             "segment",
-            [walk.tools.segmenter.provider, walk.tools.segmenter.version, walk.steps.digest("volumes")],
+            [
+                version("mmf-node"),
+                walk.tools.segmenter.provider,
+                walk.tools.segmenter.version,
+                walk.steps.digest("volumes"),
+            ],
             produce,
             TypeAdapter(SegmentedLiver),
             [case.mask_path("liver"), case.mask_path("lesions")],
         )
     except SegmentationRefused as refused:
         return NotAssessable(code=ReasonCode.IMPLAUSIBLE_LIVER, reason=str(refused))
+    walk.flags += flag_diameter(walk.row, walk.segmented)
     liver = case.read_mask("liver")
     walk.liver = replace(liver, array=liver.array.astype(bool))
     walk.lesions = case.read_mask("lesions")
