@@ -15,7 +15,7 @@ Layout (every path relative to the folder; absent parts are simply not there):
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,8 +195,20 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def seal_case(case: Case, identity: CaseIdentity) -> None:
-    """Writes case.json: the identity and the SHA-256 of every file of the case that is there now."""
+def seal_case(case: Case, identity: CaseIdentity, contents: Iterable[Path] | None = None) -> None:
+    """Writes case.json: the identity and the SHA-256 of every file of the case.
+
+    Args:
+        case: the folder.
+        identity: what the case is.
+        contents: the files that belong to it; other volumes, masks and tables in the folder were left by another study
+            and are removed. None takes every file that is there.
+    """
+    if contents is not None:
+        kept = set(contents)
+        for path in sorted(case.folder.rglob("*")):
+            if path.is_file() and _is_content(case.folder, path) and path not in kept:
+                path.unlink()
     files = {
         path.relative_to(case.folder).as_posix(): hash_file(path)
         for path in sorted(case.folder.rglob("*"))

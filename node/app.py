@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 
 from engines.configuration import find_conf
+from engines.errors import InvalidInput
 from engines.phase import Phase
 from node.completeness import CompletenessRules
 from node.dicom.commitment import CommittingDestination
@@ -190,6 +191,7 @@ def assess_folder(
     from node.pipeline import assess_study
     from node.walk import Request
 
+    clear_results(out)
     progress("headers")
     study = read_study(request.folder, request.study_instance_uid)
     return assess_study(
@@ -206,6 +208,20 @@ def assess_folder(
     )
 
 
+def clear_results(out: Path) -> None:
+    """Removes the result of an earlier run, so that a run that fails leaves no report of another study behind.
+
+    Raises:
+        InvalidInput: ``out`` is not a folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(f"{out} is not a folder")
+    for name in ("report.json", "report.pdf"):
+        (out / name).unlink(missing_ok=True)
+    for name in ("dicom", "pages"):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
 def read_study(folder: Path, study_instance_uid: str = "") -> "Study":
     """Returns the study in a folder; files that are no DICOM or cannot be read are logged and left out.
 
@@ -215,18 +231,26 @@ def read_study(folder: Path, study_instance_uid: str = "") -> "Study":
     from node.dicom.headers import read_folder
     from node.study import Study
 
-    instances, refused = read_folder(folder)
+    found, refused = read_folder(folder)
+    instances = tuple(one for one in found if one.study_instance_uid)
+    torn = [one.path.name for one in found if not one.study_instance_uid]
+    unreadable = [reason for _, reason in refused]
+    unreadable += [f"{name} names no study: truncated, or not an image of a patient" for name in torn]
     uids = sorted({instance.study_instance_uid for instance in instances})
     if study_instance_uid:
         instances = tuple(one for one in instances if one.study_instance_uid == study_instance_uid)
     elif len(uids) > 1:
         raise InstanceRefused(f"{folder} holds {len(uids)} studies, expected one: {', '.join(uids)}")
     if not instances:
-        reasons = "; ".join(str(fault) for fault in refused[:3])
+        reasons = "; ".join(unreadable[:3])
         raise InstanceRefused(
             f"{folder} holds no DICOM instance that can be read{': ' + reasons if reasons else ''}"
         )
-    return Study(study_instance_uid=instances[0].study_instance_uid, instances=instances)
+    return Study(
+        study_instance_uid=instances[0].study_instance_uid,
+        instances=instances,
+        unreadable=tuple(unreadable),
+    )
 
 
 def find_row(settings: Settings, study: "Study") -> "ClinicalRow | NotAssessable | None":

@@ -49,6 +49,9 @@ def main() -> None:
     except MmfError as error:
         _tell(error)
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        typer.echo(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), err=True)
+        sys.exit(EXIT_FAILED)
 
 
 def _tell(error: MmfError) -> None:

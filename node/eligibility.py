@@ -8,6 +8,8 @@ from engines.clinical.variables import DEFINITIONS
 from node.report.record import NotAssessable, ReasonCode
 
 DAYS_PER_WEEK = 7.0
+LABORATORY_WINDOW_DAYS = 30
+"""Values determined longer than this before or after the scan are flagged (OURS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ def judge_eligibility(
             if (value := row.variables.get(variable)) is not None
         )
         return _refused(ReasonCode.OUTSIDE_POPULATION, f"outside the population of the method: {words}")
-    flags = list(row.contradictions)
+    flags = [*row.contradictions, *_flag_dates(row, examined_on), *_flag_derived(row)]
     if row.treatment_start is not None and examined_on is not None:
         days = (row.treatment_start - examined_on).days
         if days < 0:
@@ -67,7 +69,26 @@ def judge_eligibility(
             )
     elif row.treatment_start is not None:
         flags.append("the study has no date: whether it was taken before the treatment start is not known")
+    else:
+        flags.append("no treatment start is given: whether the scan was taken before it is not known")
     return Eligibility(refusal=None, flags=tuple(flags))
+
+
+def _flag_dates(row: ClinicalRow, examined_on: date | None) -> list[str]:
+    if examined_on is None:
+        return []
+    return [
+        f"{name} {day} lies {abs((day - examined_on).days)} days from the scan of {examined_on}"
+        for name, day in row.laboratory_dates.items()
+        if abs((day - examined_on).days) > LABORATORY_WINDOW_DAYS
+    ]
+
+
+def _flag_derived(row: ClinicalRow) -> list[str]:
+    if not row.derived:
+        return []
+    names = ", ".join(DEFINITIONS[variable].title for variable in row.derived)
+    return [f"computed from other columns of the clinical row: {names}"]
 
 
 def _refused(code: ReasonCode, reason: str) -> Eligibility:

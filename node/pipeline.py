@@ -67,6 +67,9 @@ from node.walk import Request, Tools, Walk
 
 log = structlog.get_logger(__name__)
 
+MOST_FAULTS_SHOWN = 3
+"""Of files that could not be read; all are counted."""
+
 
 def assess_study(
     request: Request, tools: Tools, case: Case, out: Path, progress: Progress = ignore_progress
@@ -119,6 +122,10 @@ def assess_study(
 def _judge_request(walk: Walk) -> NotAssessable | None:
     """Is it one patient's CT, is the clinical row the right one, and may a risk be given at all?"""
     images = walk.images
+    unreadable = walk.request.study.unreadable
+    if unreadable:
+        shown = "; ".join(unreadable[:MOST_FAULTS_SHOWN])
+        walk.flags.append(f"{len(unreadable)} files could not be read, slices may be missing: {shown}")
     if not images:
         return NotAssessable(code=ReasonCode.NO_CT, reason="the study holds no CT image")
     patients = {(image.patient.issuer_of_patient_id, image.patient.patient_id) for image in images}
@@ -383,8 +390,10 @@ def _score(walk: Walk) -> NotAssessable | None:
         form,
     )
     write_json(form.dump_python(walk.scores, mode="json"), walk.case.folder / "scores.json")
+    walk.steps.outputs.add(walk.case.folder / "scores.json")
     if known is not None:
         write_json(known, walk.case.folder / "clinical.json")
+        walk.steps.outputs.add(walk.case.folder / "clinical.json")
     walk.flags += flag_scores(walk.scores)
     return None
 
@@ -485,4 +494,5 @@ def _seal(walk: Walk) -> None:
                 if phase in ASSESSED_PHASES
             },
         ),
+        walk.steps.outputs,
     )

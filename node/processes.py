@@ -112,7 +112,10 @@ def serve(plan: ServicePlan, ready: Callable[[int], None], stop: threading.Event
     Raises:
         SettingsRefused: another node uses the data folder, the port is taken, or the address needs an allow-list.
     """
-    plan.data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    try:
+        plan.data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsRefused([f"the data folder {plan.data} cannot be made: {error.strerror}"]) from error
     _raise_file_limit()
     with lock_data(plan.data), SqliteJobs(plan.database) as jobs:
         clock, traffic = SystemClock(), Traffic()
@@ -248,9 +251,8 @@ def run_child(plan: ServicePlan, role: Role, leash: Connection) -> None:
         role: what to do.
         leash: a message means stop; its end means that the parent is gone.
     """
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the receiver ends us in order
+    for number in (signal.SIGINT, signal.SIGTERM):  # a service manager may signal the whole group; the
+        signal.signal(number, signal.SIG_IGN)  # receiver ends us in order
     stopped = threading.Event()
     threading.Thread(target=_follow, args=(leash, stopped), name="leash", daemon=True).start()
     plan.prepare_process()

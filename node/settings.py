@@ -1,12 +1,21 @@
 """The settings of the node: read from node.toml, checked as a whole, every fault listed at once."""
 
+import copy
 import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from engines.configuration import find_conf
 from engines.errors import InvalidInput
@@ -15,6 +24,22 @@ from node.errors import SettingsRefused
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
 """Application Entity title: 1 to 16 characters, no backslash, no control characters (PS3.5, VR AE)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+_PATHS = (
+    ("storage", "data"),
+    ("models", "folder"),
+    ("clinical", "table"),
+    ("assessment", "phase_rules"),
+)
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+"""A path, or none when the text is empty."""
 
 
 class _Section(BaseModel):
@@ -129,7 +154,7 @@ class ModelsSection(_Section):
         allow_demonstration: a model trained on phantoms may score (its numbers mean nothing clinically).
     """
 
-    folder: Path | None = None
+    folder: OptionalPath = None
     allow_demonstration: bool = False
 
 
@@ -140,7 +165,7 @@ class ClinicalSection(_Section):
         table: CSV with the columns of the README's appendix; empty = no clinical variables.
     """
 
-    table: Path | None = None
+    table: OptionalPath = None
 
 
 class AssessmentSection(_Section):
@@ -159,7 +184,7 @@ class AssessmentSection(_Section):
     requested_by: Literal["clinical_row", "any"] = "clinical_row"
     report_unrequested: bool = True
     maximum_scan_age_weeks: Annotated[float, Field(gt=0)] = 8.0
-    phase_rules: Path | None = None
+    phase_rules: OptionalPath = None
     radiomics: bool = True
 
 
@@ -227,12 +252,23 @@ def read_settings(
         laid_over["listener"] = {**laid_over.get("listener", {}), "port": port}
     if data is not None:
         laid_over["storage"] = {**laid_over.get("storage", {}), "data": str(data)}
+    if path is not None:
+        _anchor_paths(content, found.parent)
     for section, values in laid_over.items():
-        content.setdefault(section, {}).update(values)
+        if isinstance(content.setdefault(section, {}), dict):
+            content[section].update(values)
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
         raise SettingsRefused([f"{found}: {line}" for line in _describe(error, content)]) from error
+
+
+def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
+    """Makes relative paths of a settings file mean its own folder, wherever the command was called."""
+    for section, name in _PATHS:
+        values = content.get(section)
+        if isinstance(values, dict) and isinstance(values.get(name), str) and values[name]:
+            values[name] = str(folder.resolve() / values[name])
 
 
 def _find_contradictions(settings: Settings) -> list[str]:
@@ -263,7 +299,7 @@ def _find_contradictions(settings: Settings) -> list[str]:
     return faults
 
 
-def _describe(error: ValidationError, content: dict[str, object]) -> list[str]:
+def _describe(error: ValidationError, content: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for fault in error.errors(include_url=False):
         place = ".".join(str(part) for part in fault["loc"])
@@ -275,12 +311,18 @@ def _describe(error: ValidationError, content: dict[str, object]) -> list[str]:
     return lines
 
 
-def _find_contradictions_among_valid(content: dict[str, object], error: ValidationError) -> list[str]:
-    """The contradictions between the sections that are valid by themselves (pydantic stops before the whole)."""
-    if any(not fault["loc"] for fault in error.errors(include_url=False)):
+def _find_contradictions_among_valid(content: dict[str, Any], error: ValidationError) -> list[str]:
+    """The contradictions between the values that are valid by themselves (pydantic stops before the whole)."""
+    faults = [fault["loc"] for fault in error.errors(include_url=False)]
+    if any(not place for place in faults):
         return []
-    faulty = {str(fault["loc"][0]) for fault in error.errors(include_url=False)}
-    sound = {name: value for name, value in content.items() if name not in faulty}
+    sound = copy.deepcopy(content)
+    for section, *rest in faults:
+        values = sound.get(str(section))
+        if isinstance(values, dict) and rest:
+            values.pop(str(rest[0]), None)
+        else:
+            sound.pop(str(section), None)
     try:
         Settings.model_validate(sound)
     except ValidationError as rest:

@@ -46,11 +46,13 @@ class Steps:
         folder: the case folder.
         progress: told each step's name.
         done: what ran or was reused, in order.
+        outputs: files of the case that these steps made or found to be theirs.
     """
 
     folder: Path
     progress: Progress = ignore_progress
     done: list[StepDone] = field(default_factory=list)
+    outputs: set[Path] = field(default_factory=set)
 
     def run(
         self,
@@ -75,10 +77,12 @@ class Steps:
         started = time.perf_counter()
         recalled = self._recall(record, key, form)
         if recalled is not None:
+            self.outputs.update(outputs)
             self._note(name, started, reused=True)
             return recalled[0]
         value = produce()
         done = self._note(name, started, reused=False)
+        self.outputs.update(outputs)
         write_json(
             {
                 "step": name,

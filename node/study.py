@@ -164,10 +164,15 @@ class PhaseFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """All instances received for one Study Instance UID, of one patient."""
+    """All instances received for one Study Instance UID, of one patient.
+
+    Attributes:
+        unreadable: why files beside them could not be read; images may be missing from the study.
+    """
 
     study_instance_uid: str
     instances: tuple[Instance, ...]
+    unreadable: tuple[str, ...] = ()
 
     @property
     def patient(self) -> Patient:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -27,9 +28,14 @@ class Finding:
     detail: str
 
 
-def check(conf: Conf = None, data: Data = None, as_json: AsJson = False) -> None:
-    """Checks settings, data folder, disk and destination; exit code 1 when one fails."""
-    findings = run_checks(conf, data)
+def check(
+    conf: Conf = None,
+    data: Data = None,
+    as_json: AsJson = False,
+    no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not call the destination.")] = False,
+) -> None:
+    """Checks settings, data folder, disk, clinical table, rules, model and destination; exit code 1 when one fails."""
+    findings = run_checks(conf, data, echo=not no_echo)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -39,18 +45,51 @@ def check(conf: Conf = None, data: Data = None, as_json: AsJson = False) -> None
         raise typer.Exit(_FAILED)
 
 
-def run_checks(conf: Path | None, data: Path | None) -> list[Finding]:
+def run_checks(conf: Path | None, data: Path | None, *, echo: bool = True) -> list[Finding]:
     """Returns the outcome of every check; without sound settings only theirs."""
     try:
         settings = read_settings(conf, data=data)
     except SettingsRefused as error:
         return [Finding(check="settings", passed=False, detail=fault) for fault in error.faults]
-    return [
+    findings = [
         Finding(check="settings", passed=True, detail="sound"),
         _attempt("data folder", lambda: _check_data(settings.storage.data)),
         _attempt("disk", lambda: _check_disk(settings)),
-        _attempt("destination", lambda: _check_destination(settings.destination, settings.listener.ae_title)),
+        _attempt("clinical", lambda: _check_clinical(settings)),
+        _attempt("phase rules", lambda: _check_rules(settings)),
+        _attempt("model", lambda: _check_model(settings)),
     ]
+    if echo:
+        section, title = settings.destination, settings.listener.ae_title
+        findings.append(_attempt("destination", lambda: _check_destination(section, title)))
+    return findings
+
+
+def _check_clinical(settings: Settings) -> str:
+    from engines.clinical.table import read_clinical_table
+
+    table = settings.clinical.table
+    if table is None:
+        return "no clinical table: MMF is not computed, and nobody is assessed unless assessment.requested_by = any"
+    return f"{len(read_clinical_table(table))} patients in {table}"
+
+
+def _check_rules(settings: Settings) -> str:
+    from node.phases.rules import load_rules
+
+    load_rules(settings.assessment.phase_rules)
+    return "sound"
+
+
+def _check_model(settings: Settings) -> str:
+    from engines.models.store import load_model
+    from node.app import find_model
+
+    if settings.models.folder is None and not settings.models.allow_demonstration:
+        return "no model is set (models.folder): studies get no risk; the packaged one, of phantoms, is not allowed"
+    folder = find_model(settings)
+    model = load_model(folder, allow_demonstration=settings.models.allow_demonstration)
+    return f"{model.card.name} {model.card.version}, {model.card.training.trained_on}"
 
 
 def _attempt(name: str, act: Callable[[], str]) -> Finding:

@@ -1,6 +1,7 @@
 """All objects of one result, written, read back and checked: SEG, SR, PDF, page pictures and report.json."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -83,6 +84,7 @@ def write_objects(report: Report, sources: ReportSources, out: Path, *, capture:
         _write_bytes(out / PAGES_FOLDER / f"page-{number}.png", picture)
     complete = replace(report, objects=entries)
     _write_bytes(out / REPORT_NAME, write_json(complete).encode("utf-8"))
+    _sync(out)
     return complete
 
 
@@ -145,6 +147,18 @@ def _write_checked(
             )
         )
     return tuple(entries)
+
+
+def _sync(out: Path) -> None:
+    """Brings every file of the result to the disk: a job that says it is built must not lose them in a power cut."""
+    folders = [out, out / OBJECTS_FOLDER, out / PAGES_FOLDER]
+    files = [path for folder in folders for path in folder.glob("*") if path.is_file()]
+    for path in [*files, *folders]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -107,3 +107,12 @@ def test_the_grid_survives_the_way_to_simpleitk_and_its_affine_is_simpleitks():
     np.testing.assert_allclose(
         (OBLIQUE.affine() @ [z, y, x, 1])[:3], image.TransformIndexToPhysicalPoint((x, y, z)), atol=1e-12
     )
+
+
+def test_files_of_another_study_are_not_sealed_into_a_case(sealed):
+    case, _, identity = sealed
+    (case.folder / "clinical.json").write_text("{}")
+    seal_case(case, identity, [case.volume_path(Phase.ARTERIAL)])
+    assert not (case.folder / "clinical.json").exists()
+    assert not case.network_input_path.exists()
+    assert check_case(case.folder)[1] == identity

@@ -1,5 +1,8 @@
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -66,3 +69,16 @@ def test_faults_end_with_their_exit_code_and_remedy(tmp_path, monkeypatch, capsy
     told = capsys.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) >= 2
+
+
+def test_every_command_line_of_the_service_unit_and_the_image_exists():
+    root = Path(cli.__file__).parent.parent
+    unit = (root / "conf" / "mmf-node.service").read_text()
+    lines = [line.split("mmf-node ", 1)[1].split() for line in unit.splitlines() if line.startswith("Exec")]
+    image = (root / "Dockerfile").read_text()
+    lines += [json.loads(found)[1:] for found in re.findall(r'CMD (\["mmf-node".*\])', image)]
+    assert len(lines) >= 3
+    for command, *options in lines:
+        told = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).output
+        for option in options:
+            assert not option.startswith("--") or option in told, f"{command} {option}"

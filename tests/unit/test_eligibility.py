@@ -93,3 +93,15 @@ def test_the_row_of_another_person_is_refused(table, patient, word):
 def test_an_identifier_without_issuer_that_fits_two_rows_is_refused(table):
     rows = table("P1,HOSP_A,,,,C,A,1,", "P1,HOSP_B,,,,B,A,0,")
     assert match_row(rows, Patient(patient_id="P1")).code == ReasonCode.CLINICAL_ROW_CONTRADICTS
+
+
+def test_what_was_not_checked_or_computed_is_said(tmp_path):
+    path = tmp_path / "clinical.csv"
+    path.write_text(
+        "patient_id,birth_date,treatment_start,afp_date,bclc\nP1,,,,B\nP2,1970-01-01,2026-03-20,2025-11-01,B\n"
+    )
+    no_start, old = read_clinical_table(path)
+    assert any("no treatment start is given" in flag for flag in judge(no_start).flags)
+    flags = judge(old).flags
+    assert any("afp_date 2025-11-01 lies 120 days from the scan" in flag for flag in flags)
+    assert any("computed from other columns of the clinical row: Age" in flag for flag in flags)

@@ -1,5 +1,6 @@
 import pytest
 
+from engines.configuration import find_conf
 from node.errors import SettingsRefused
 from node.settings import Settings, read_settings
 
@@ -70,3 +71,32 @@ def test_a_contradiction_is_refused_with_its_reason(tmp_path, text, word):
 def test_the_command_line_wins(tmp_path):
     settings = read_settings(port=0, data=tmp_path / "data")
     assert (settings.listener.port, settings.storage.data) == (0, tmp_path / "data")
+
+
+def test_relative_paths_mean_the_folder_of_the_file_and_empty_ones_nothing(tmp_path):
+    (tmp_path / "clinical.csv").write_text("patient_id\nP1\n")
+    path = write(
+        tmp_path, '[clinical]\ntable = "clinical.csv"\n[models]\nfolder = ""\n[storage]\ndata = "data"\n'
+    )
+    settings = read_settings(path)
+    assert settings.clinical.table == tmp_path / "clinical.csv"
+    assert settings.models.folder is None
+    assert settings.storage.data == tmp_path / "data"
+
+
+def test_a_section_that_is_none_and_a_missing_allow_list_beside_a_bad_port_are_told(tmp_path):
+    with pytest.raises(SettingsRefused, match="listener"):
+        read_settings(write(tmp_path, "listener = 3\n"), port=0)
+    with pytest.raises(SettingsRefused) as refused:
+        read_settings(write(tmp_path, '[listener]\naddress = "0.0.0.0"\nport = -1\n'))
+    told = "\n".join(refused.value.faults)
+    assert "listener.port" in told
+    assert "listener.allowed is empty" in told
+
+
+def test_the_packaged_file_names_every_setting():
+    text = find_conf("node.toml").read_text()
+    for section, model in Settings.model_fields.items():
+        assert f"[{section}]" in text
+        for name in model.annotation.model_fields:
+            assert f"{name} = " in text or f"[[{section}.{name}]]" in text, f"{section}.{name}"
