@@ -1,5 +1,6 @@
 """The agents of the combined treatment, as words: what was given, never an input of a model by default."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,6 +41,40 @@ _TRADE_NAMES = {
     "lenvanix": "lenvatinib",
 }
 """Source: supplementary Table 8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """What supplementary Table 8 says of an agent: its targets and how it was given."""
+
+    targets: str
+    administration: str
+
+
+AGENT_FACTS: Mapping[CheckpointInhibitor | TargetedAgent, AgentFacts] = {
+    CheckpointInhibitor.ATEZOLIZUMAB: AgentFacts(
+        targets="PD-L1", administration="1200 mg, iv, every 3 weeks"
+    ),
+    CheckpointInhibitor.CAMRELIZUMAB: AgentFacts(
+        targets="PD-1", administration="200 mg or 3 mg/kg, iv, every 3 weeks"
+    ),
+    CheckpointInhibitor.PEMBROLIZUMAB: AgentFacts(targets="PD-1", administration="200 mg, iv, every 3 weeks"),
+    CheckpointInhibitor.SINTILIMAB: AgentFacts(targets="PD-1", administration="200 mg, iv, every 3 weeks"),
+    CheckpointInhibitor.TISLELIZUMAB: AgentFacts(targets="PD-1", administration="200 mg, iv, every 3 weeks"),
+    TargetedAgent.APATINIB: AgentFacts(targets="VEGFR2", administration="250 mg, oral, once a day"),
+    TargetedAgent.BEVACIZUMAB: AgentFacts(targets="VEGFA", administration="15 mg/kg, iv, every 3 weeks"),
+    TargetedAgent.DONAFENIB: AgentFacts(
+        targets="VEGFR, PDGFR, Raf/MEK/ERK", administration="200 mg, oral, twice a day"
+    ),
+    TargetedAgent.LENVATINIB: AgentFacts(
+        targets="VEGFR1-3, PDGFR, FGFR1-4, RET",
+        administration="8 mg (below 60 kg) or 12 mg (60 kg and above), oral, once a day",
+    ),
+    TargetedAgent.SORAFENIB: AgentFacts(
+        targets="VEGFR, PDGFR, RAF, KIT", administration="400 mg, oral, twice a day"
+    ),
+}
+"""Source: supplementary Table 8. Agents it does not list have no entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
