@@ -56,6 +56,7 @@ def test_several_phases_in_one_text_name_none(text):
         "LIVER 3 PHASE (AP)", "CT A/P", "C/A/P", "AP ROUTINE", "APRoutine 5.0 B40f", "BIPHASIC LIVER", "3 PHASE LIVER (ABD)",
         "", " ", "150cc OMNIPAQUE", "2.5 STANDARD", "3.0", "AXIAL", "CT Body 3.0", "Abd 5.0 B41s", "0.5s", "1.25MM", "AR",
         "ABD/PV", "intravenous", "w/wo", "ABDOMEN WITHOUT AND WITH", "pre-op", "Port", "MinIP 2 3.0", "70", "C Ap",
+        "120kV Art-Port", "上腹动静脉期", "venous access", "Venous Doppler", "trigger delay 10 s",
     ],
 )  # fmt: skip
 def test_traps_name_no_phase(text):
