@@ -17,3 +17,7 @@ class TrainingStopped(MmfError):
 
 class CheckpointRefused(MmfError):
     """The checkpoint belongs to another run. Choose another output folder, or delete this one to start again."""
+
+
+class FitRefused(MmfError):
+    """The folder of a fit is damaged, incomplete, or of another cohort or plan. Choose another folder, or fit again."""
