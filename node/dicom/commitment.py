@@ -12,7 +12,13 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom.dsutils import decode
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from node.dicom.send import PeerAddress, SendSettings, StorageDestination, open_association
+from node.dicom.send import (
+    PeerAddress,
+    SendSettings,
+    StorageDestination,
+    open_association,
+    undisturbed,
+)
 from node.errors import DeliveryPostponed, DeliveryRefused, InstanceRefused
 from node.ports import Clock, Delivery
 from node.storage.jobs import SqliteJobs
@@ -63,7 +69,7 @@ def request_commitment(
     association = open_association(
         [(str(StorageCommitmentPushModel), str(ImplicitVRLittleEndian))], peer, settings
     )
-    try:
+    with undisturbed(association):
         if not association.accepted_contexts:
             raise DeliveryRefused(f"{peer} does not offer storage commitment")
         status, _ = association.send_n_action(
@@ -72,9 +78,6 @@ def request_commitment(
             StorageCommitmentPushModel,
             StorageCommitmentPushModelInstance,
         )
-    finally:
-        if association.is_established:
-            association.release()
     if "Status" not in status:
         raise DeliveryPostponed(f"{peer} did not answer the request for storage commitment")
     if status.Status not in {_SUCCESS, _DUPLICATE_TRANSACTION_UID}:

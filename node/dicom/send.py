@@ -184,7 +184,7 @@ def send_objects(
         association = open_association(
             sorted(frozenset().union(*(one.contexts for one in batch))), peer, settings
         )
-        with _undisturbed(association):
+        with undisturbed(association):
             lost = False
             for message_id, outgoing in enumerate(batch, start=1):
                 if lost:
@@ -204,7 +204,7 @@ def echo_peer(peer: PeerAddress, settings: SendSettings) -> int:
         DeliveryRefused: the peer rejects the association.
     """
     association = open_association([(str(Verification), str(ImplicitVRLittleEndian))], peer, settings)
-    with _undisturbed(association):
+    with undisturbed(association):
         if not association.accepted_contexts:
             raise DeliveryRefused(f"{peer} does not accept Verification")
         status = association.send_c_echo()
@@ -311,7 +311,7 @@ def open_association(
 
 
 @contextmanager
-def _undisturbed(association: Association) -> Iterator[None]:
+def undisturbed(association: Association) -> Iterator[None]:
     """Keeps pynetdicom's own thread of an association asleep until it is released.
 
     That thread also takes messages off the queue. pynetdicom 3.0.4 pauses it before each request, but believes it paused
