@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from engines.endpoint import Endpoint
 from engines.errors import InvalidInput, ModelRefused
 from engines.mmf import ModelName
+from engines.models.comparator import ComparatorName
 from engines.models.schema import check_schema
 from engines.network_input import Preprocessing
 from engines.networks.settings import NetworkName
@@ -76,6 +77,21 @@ class EnsembleCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForestCard:
+    """The survival forest of an MMF that was fitted as one (option).
+
+    Attributes:
+        file: path of its arrays, safetensors.
+        names: its inputs in order.
+        mean_contributions: mean share of each input in the log score over the training rows.
+    """
+
+    file: str
+    names: tuple[str, ...]
+    mean_contributions: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoxCard:
     """One Cox model.
 
@@ -83,10 +99,29 @@ class CoxCard:
         file: path of its numbers, JSON.
         cutoff: log hazard between low and high.
         cutoff_rule: how it was found, on which rows.
+        forest: of MMF where it is a survival forest whose score the Cox model takes; None where it takes the inputs.
     """
 
     endpoint: Endpoint
     model: ModelName
+    file: str
+    cutoff: float
+    cutoff_rule: str
+    forest: ForestCard | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparatorCard:
+    """One comparator: Radiomic or mRECIST.
+
+    Attributes:
+        file: path of its numbers, JSON, as of a Cox model.
+        cutoff: log hazard between low and high.
+        cutoff_rule: how it was found, on which rows.
+    """
+
+    endpoint: Endpoint
+    model: ComparatorName
     file: str
     cutoff: float
     cutoff_rule: str
@@ -121,6 +156,7 @@ class ModelCard:
         demonstration: trained on phantoms; of no clinical meaning, refused unless allowed.
         intended_use: in a sentence.
         limits: what a user must know, one sentence each.
+        comparators: Radiomic and mRECIST where the cohort had features and responses; never part of a report on a patient.
     """
 
     name: str
@@ -135,6 +171,7 @@ class ModelCard:
     ensembles: tuple[EnsembleCard, ...]
     cox: tuple[CoxCard, ...]
     concordance: tuple[ConcordanceCard, ...] = ()
+    comparators: tuple[ComparatorCard, ...] = ()
 
     def c_index_sentence(self) -> str:
         """Returns the C-indices of the reported models in one sentence, with the rows they were measured on."""
@@ -154,8 +191,9 @@ class ModelCard:
     def files(self) -> tuple[str, ...]:
         """Returns every path the card names, once each."""
         weights = [entry.file for entry in self.networks]
-        coefficients = [entry.file for entry in self.cox]
+        coefficients = [entry.file for entry in self.cox] + [entry.file for entry in self.comparators]
         forests = [entry.forest for entry in self.ensembles]
+        forests += [entry.forest.file for entry in self.cox if entry.forest is not None]
         return tuple(dict.fromkeys((*weights, *forests, *coefficients)))
 
 
@@ -172,6 +210,9 @@ def write_card(card: ModelCard) -> str:
         for bound in ("low", "high"):
             if entry[bound] is None:
                 del entry[bound]
+    for entry in content["cox"]:
+        if entry["forest"] is None:
+            del entry["forest"]
     table = {"schema": CARD_SCHEMA, "schema_version": CARD_VERSION, **content}
     text = tomli_w.dumps(table)
     read_card(text)
@@ -219,6 +260,8 @@ def _faults(card: ModelCard) -> list[str]:
         ensembles = [entry for entry in card.ensembles if entry.endpoint == endpoint]
         models = Counter(entry.model for entry in card.cox if entry.endpoint == endpoint)
         networks = Counter(entry.name for entry in card.networks if entry.endpoint == endpoint)
+        comparators = Counter(entry.model for entry in card.comparators if entry.endpoint == endpoint)
+        faults += [f"{n} comparators {name} for {endpoint}" for name, n in comparators.items() if n > 1]
         if len(ensembles) != 1:
             faults.append(f"{len(ensembles)} ensembles for {endpoint}, expected 1")
         faults += [f"{n} models {name} for {endpoint}" for name, n in models.items() if n > 1]

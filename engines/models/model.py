@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from engines.ensemble import DISPLAY_SCALE, Ensemble, score_of_mortality
 from engines.errors import InvalidInput, ModelRefused
 from engines.mmf import ModelName, Risk, RiskModel
 from engines.models.card import ModelCard
+from engines.models.comparator import Comparator, ComparatorName
 from engines.models.reference import Reference
 from engines.networks.settings import NetworkName
 
@@ -86,12 +88,14 @@ class Model:
         ensembles: Mapping[Endpoint, Ensemble],
         risk_models: Mapping[tuple[Endpoint, ModelName], RiskModel],
         weights: Mapping[tuple[NetworkName, Endpoint], WeightsFile],
+        comparators: Mapping[tuple[Endpoint, ComparatorName], Comparator] = MappingProxyType({}),
     ) -> None:
         self.card = card
         self.sha256 = sha256
         self.reference = reference
         self.ensembles = ensembles
         self.risk_models = risk_models
+        self.comparators = comparators
         self._weights = weights
         self._networks: dict[str, RiskNetwork] = {}
 
@@ -148,25 +152,47 @@ class Model:
                 found[endpoint] = row
         return found
 
-    def score(self, network_input: npt.NDArray[np.float16], clinical: ClinicalVariables | None) -> Scores:
+    def radiomic_score(self, endpoint: Endpoint, features: Mapping[str, float] | None) -> float | None:
+        """Returns the log hazard of the Radiomic model; None where the model has none or a feature is missing.
+
+        Args:
+            endpoint: OS or PFS.
+            features: value by the name of ``engines.models.comparator.feature_column``.
+        """
+        comparator = self.comparators.get((endpoint, ComparatorName.RADIOMIC))
+        return None if comparator is None or features is None else comparator.log_hazard(features)
+
+    def score(
+        self,
+        network_input: npt.NDArray[np.float16],
+        clinical: ClinicalVariables | None,
+        features: Mapping[str, float] | None = None,
+    ) -> Scores:
         """Returns what the model says of one patient.
 
         Args:
             network_input: float16, shape ``input_shape``, 0 to 1.
             clinical: None when nothing is known: Ensemble-DL alone is given.
+            features: radiomic features, which an MMF fitted with the Radiomic score needs.
 
         Raises:
             InvalidInput: another shape, or values outside 0 to 1.
             ModelRefused: the weights of a network are damaged.
         """
-        return self.assess(self.log_risks(network_input), clinical)
+        return self.assess(self.log_risks(network_input), clinical, features)
 
-    def assess(self, log_risks: LogRisks, clinical: ClinicalVariables | None) -> Scores:
+    def assess(
+        self,
+        log_risks: LogRisks,
+        clinical: ClinicalVariables | None,
+        features: Mapping[str, float] | None = None,
+    ) -> Scores:
         """Returns what the model says of one patient whose networks have been run.
 
         Args:
             log_risks: as ``log_risks`` gives them.
             clinical: None when nothing is known.
+            features: radiomic features, which an MMF fitted with the Radiomic score needs.
 
         Raises:
             InvalidInput: a network's log-risk is missing or not finite.
@@ -183,7 +209,12 @@ class Model:
             version=self.card.version,
             sha256=self.sha256,
             demonstration=self.card.demonstration,
-            endpoints=tuple(self._assess_endpoint(endpoint, log_risks, known) for endpoint in self.ensembles),
+            endpoints=tuple(
+                self._assess_endpoint(
+                    endpoint, log_risks, known, radiomic_score=self.radiomic_score(endpoint, features)
+                )
+                for endpoint in self.ensembles
+            ),
             missing=tuple(variable for variable in known.missing() if variable in needed),
             outside=tuple(
                 f"{DEFINITIONS[variable].title} {value.category}"
@@ -193,7 +224,12 @@ class Model:
         )
 
     def _assess_endpoint(
-        self, endpoint: Endpoint, log_risks: LogRisks, clinical: ClinicalVariables
+        self,
+        endpoint: Endpoint,
+        log_risks: LogRisks,
+        clinical: ClinicalVariables,
+        *,
+        radiomic_score: float | None,
     ) -> EndpointScores:
         ensemble = self.ensembles[endpoint]
         given = log_risks.get(endpoint, {})
@@ -204,9 +240,11 @@ class Model:
         mortality = ensemble.mortalities(row)
         score = float(score_of_mortality(mortality, ensemble.forest.event_times)[0])
         risks = {
-            name: model.assess(score, clinical)
+            name: model.assess(score, clinical, radiomic_score)
             for (of, name), model in self.risk_models.items()
-            if of == endpoint and not model.lacking(clinical)
+            if of == endpoint
+            and not model.lacking(clinical)
+            and not (model.needs_radiomic and radiomic_score is None)
         }
         chosen = ModelName.MMF if ModelName.MMF in risks else ModelName.ENSEMBLE_DL
         return EndpointScores(

@@ -5,8 +5,8 @@ A model folder, version 1:
     manifest.json               SHA-256 and size of every other file; its own SHA-256 names the model
     card.toml                   name, version, preprocessing, training, cut-offs, which file is what
     networks/*.safetensors      weights of each network (and endpoint, where the checkpoints differ)
-    forests/*.safetensors       arrays of the survival forest of each endpoint
-    cox/*.json                  Cox models: coefficients, covariance, baseline hazard with its variance
+    forests/*.safetensors       arrays of the survival forest of each endpoint, and of an MMF that is one
+    cox/*.json                  Cox models and comparators: coefficients, covariance, baseline hazard with its variance
     reference.json              aggregates of the training cohort: curves, quantiles, shares
 
 A store is a folder of such folders, ``VERSION/``, with ``current.json`` that says which is in service.
@@ -31,9 +31,10 @@ from engines.case import write_json
 from engines.endpoint import Endpoint
 from engines.ensemble import Ensemble
 from engines.errors import ModelRefused
-from engines.forest import forest_of_arrays
-from engines.mmf import ModelName, RiskModel
-from engines.models.card import CoxCard, EnsembleCard, ModelCard, read_card
+from engines.forest import Forest, forest_of_arrays
+from engines.mmf import ForestFront, ModelName, RiskModel
+from engines.models.card import ComparatorCard, CoxCard, EnsembleCard, ModelCard, read_card
+from engines.models.comparator import Comparator, ComparatorName
 from engines.models.cox_file import read_cox
 from engines.models.model import Model, WeightsFile
 from engines.models.reference import Reference, read_reference
@@ -154,6 +155,9 @@ def load_model(folder: Path, *, allow_demonstration: bool) -> Model:
         ensembles={entry.endpoint: _read_ensemble(verified, entry) for entry in card.ensembles},
         risk_models={
             (entry.endpoint, entry.model): _read_risk_model(verified, entry, reference) for entry in card.cox
+        },
+        comparators={
+            (entry.endpoint, entry.model): _read_comparator(verified, entry) for entry in card.comparators
         },
         weights={
             (entry.name, entry.endpoint): _weights_file(verified, entry.file) for entry in card.networks
@@ -318,17 +322,20 @@ def _faults_of_file(path: Path, name: str, expected: Mapping[str, object]) -> li
     )
 
 
-def _read_ensemble(verified: VerifiedFolder, card: EnsembleCard) -> Ensemble:
+def _read_forest(verified: VerifiedFolder, file: str) -> Forest:
     try:
-        arrays = load_arrays(verified.read(card.forest))
+        return forest_of_arrays(load_arrays(verified.read(file)))
     except SafetensorError as error:
-        raise ModelRefused(f"{card.forest} cannot be read as safetensors: {error}") from error
+        raise ModelRefused(f"{file} cannot be read as safetensors: {error}") from error
+
+
+def _read_ensemble(verified: VerifiedFolder, card: EnsembleCard) -> Ensemble:
     return Ensemble(
         endpoint=card.endpoint,
         networks=tuple(name.value for name in card.networks),
         mean=np.asarray(card.mean, dtype=np.float64),
         sd=np.asarray(card.sd, dtype=np.float64),
-        forest=forest_of_arrays(arrays),
+        forest=_read_forest(verified, card.forest),
     )
 
 
@@ -340,6 +347,23 @@ def _read_risk_model(verified: VerifiedFolder, card: CoxCard, reference: Referen
         cutoff=card.cutoff,
         cutoff_rule=card.cutoff_rule,
         quantiles=np.asarray(reference.of(card.endpoint, card.model).quantiles, dtype=np.float64),
+        front=None
+        if card.forest is None
+        else ForestFront(
+            names=card.forest.names,
+            forest=_read_forest(verified, card.forest.file),
+            mean_contributions=np.asarray(card.forest.mean_contributions, dtype=np.float64),
+        ),
+    )
+
+
+def _read_comparator(verified: VerifiedFolder, card: ComparatorCard) -> Comparator:
+    return Comparator(
+        name=ComparatorName(card.model),
+        endpoint=Endpoint(card.endpoint),
+        cox=read_cox(verified.text(card.file), card.file),
+        cutoff=card.cutoff,
+        cutoff_rule=card.cutoff_rule,
     )
 
 
