@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from pydicom.dataset import Dataset
 
 from engines.configuration import find_conf
@@ -24,7 +25,7 @@ from node.errors import InstanceRefused
 from node.job import Job
 from node.log import configure_log
 from node.ports import UNREQUESTED, Assess, Conclusion
-from node.processes import INBOX_NAME, ServicePlan
+from node.processes import DATABASE_NAME, INBOX_NAME, ServicePlan
 from node.settings import Settings
 from node.steps import Progress, ignore_progress
 from node.storage.inbox import locate_study
@@ -36,12 +37,17 @@ if TYPE_CHECKING:  # these import the engines, which the receiver process must n
     from node.study import Study
     from node.walk import Tools
 
+log = structlog.get_logger(__name__)
+
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 """Source: PS3.4 B.5."""
 
 CASES_NAME = "cases"
 RESULTS_NAME = "results"
+
+MOST_PLACES_LOGGED = 20
+"""Of the faults of the clinical table; ``mmf-node check`` lists all."""
 
 
 def plan_service(settings: Settings) -> ServicePlan:
@@ -184,7 +190,7 @@ def assess_folder(
 
     Raises:
         InstanceRefused: the folder holds no DICOM study, or several.
-        InvalidInput: the clinical table has faults.
+        InvalidInput: the file of the clinical table is none, or an override does not fit.
         ModelRefused: the model folder is damaged.
     """
     from engines.case import Case
@@ -254,7 +260,13 @@ def read_study(folder: Path, study_instance_uid: str = "") -> "Study":
 
 
 def find_row(settings: Settings, study: "Study") -> "ClinicalRow | NotAssessable | None":
-    """Returns the patient's row of the clinical table, checked; None without table or row."""
+    """Returns the patient's row of the clinical table, checked; None without table or row.
+
+    Rows with faults are left out with a line in the log; when one of them may be this patient's, the reason comes back.
+
+    Raises:
+        InvalidInput: the file is no clinical table at all.
+    """
     from engines.clinical.table import read_clinical_table
     from node.clinical.matching import match_row
 

@@ -24,7 +24,8 @@ Columns (only ``patient_id`` must be there; every cell may be empty or ``unknown
     regimen                   e.g. camrelizumab+apatinib (supplementary Table 8; see regimen.py)
     note...                   any column whose name begins with ``note`` is not read
 
-The unit is part of the column's name. An unknown column is refused: a misspelt one would silently be missing.
+The unit is part of the column's name. An unknown column is refused: a misspelt one would silently be missing. A cell that
+cannot be believed spoils its own row alone: the row is left out and its faults are named.
 """
 
 import csv
@@ -115,11 +116,51 @@ class ClinicalRow:
     contradictions: tuple[str, ...] = ()
 
 
-def read_clinical_table(path: Path) -> tuple[ClinicalRow, ...]:
-    """Returns the rows of a clinical CSV (UTF-8, comma; a byte order mark is allowed).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFault:
+    """Why a row of the clinical table is left out.
+
+    Attributes:
+        row: line of the file, the header is line 1.
+        column: "" when the row as a whole is torn.
+        sentence: what was got and what was expected; it may hold a patient's value, so it does not go into a log.
+        patient_ids: whose row it may be: all its cells where the row is torn, else its patient identifier.
+        issuer: "" when not known.
+    """
+
+    row: int
+    column: str = ""
+    sentence: str
+    patient_ids: frozenset[str]
+    issuer: str = ""
+
+    @property
+    def place(self) -> str:
+        """Row and column in words, without the value."""
+        return f"row {self.row}, column {self.column}" if self.column else f"row {self.row}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.sentence}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClinicalTable:
+    """A clinical table as it was read.
+
+    Attributes:
+        rows: one a patient, those without a fault.
+        faults: of the rows that are left out, in the order of the file; of a patient with two rows, those of the later.
+    """
+
+    rows: tuple[ClinicalRow, ...]
+    faults: tuple[RowFault, ...] = ()
+
+
+def read_clinical_table(path: Path) -> ClinicalTable:
+    """Returns the rows of a clinical CSV (UTF-8, comma; a byte order mark is allowed) and the faults of those left out.
 
     Raises:
-        InvalidInput: it is not such a table, or any cell is not plausible; every fault is listed with row and column.
+        InvalidInput: it is not such a table at all: unreadable, or a column that is missing, unknown or there twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -133,21 +174,22 @@ def read_clinical_table(path: Path) -> tuple[ClinicalRow, ...]:
     if faults:
         raise InvalidInput(_listed(path, faults))
     rows: list[ClinicalRow] = []
+    torn: list[RowFault] = []
     for number, cells in enumerate(lines[1:], start=2):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(header):
-            faults.append(f"row {number}: {len(cells)} cells, the header has {len(header)}")
+            sentence = f"{len(cells)} cells, the header has {len(header)}"
+            names = frozenset(name for cell in cells if (name := cell.strip()))
+            torn.append(RowFault(row=number, sentence=sentence, patient_ids=names))
             continue
         reader = _RowReader(number, dict(zip(header, cells, strict=True)))
         row = reader.read()
-        faults += reader.faults
+        torn += reader.faults
         if row is not None:
             rows.append(row)
-    faults += _faults_of_identity(rows)
-    if faults:
-        raise InvalidInput(_listed(path, faults))
-    return tuple(rows)
+    whole, again = _part_by_identity(rows)
+    return ClinicalTable(rows=whole, faults=tuple(sorted((*torn, *again), key=lambda fault: fault.row)))
 
 
 def age_at(birth_date: date, day: date) -> float:
@@ -177,7 +219,7 @@ class _RowReader:
     def __init__(self, row: int, cells: Mapping[str, str]) -> None:
         self._row = row
         self._cells = {name: cell.strip() for name, cell in cells.items()}
-        self.faults: list[str] = []
+        self.faults: list[RowFault] = []
 
     def read(self) -> ClinicalRow | None:
         """Returns the row, or None when it has faults."""
@@ -327,7 +369,14 @@ class _RowReader:
         return None
 
     def _fault(self, column: str, sentence: str) -> None:
-        self.faults.append(f"row {self._row}, column {column}: {sentence}")
+        fault = RowFault(
+            row=self._row,
+            column=column,
+            sentence=sentence,
+            patient_ids=frozenset({self._cells["patient_id"]} - {""}),
+            issuer=self._text("issuer") or "",
+        )
+        self.faults.append(fault)
 
 
 def _reader_of(variable: Variable) -> Callable[[str], Value]:
@@ -364,14 +413,22 @@ def _faults_of_header(header: Sequence[str]) -> list[str]:
     return faults
 
 
-def _faults_of_identity(rows: Sequence[ClinicalRow]) -> list[str]:
-    first: dict[tuple[str, str], int] = {}
-    faults: list[str] = []
+def _part_by_identity(rows: Sequence[ClinicalRow]) -> tuple[tuple[ClinicalRow, ...], list[RowFault]]:
+    """Returns the first row of each patient, and a fault for every further one."""
+    first: dict[tuple[str, str], ClinicalRow] = {}
+    faults: list[RowFault] = []
     for row in rows:
-        earlier = first.setdefault((row.patient_id, row.issuer), row.row)
-        if earlier != row.row:
-            faults.append(f"row {row.row}, column patient_id: the same patient as in row {earlier}")
-    return faults
+        earlier = first.setdefault((row.patient_id, row.issuer), row)
+        if earlier is not row:
+            fault = RowFault(
+                row=row.row,
+                column="patient_id",
+                sentence=f"the same patient as in row {earlier.row}",
+                patient_ids=frozenset({row.patient_id}),
+                issuer=row.issuer,
+            )
+            faults.append(fault)
+    return tuple(first.values()), faults
 
 
 def _listed(path: Path, faults: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from engines.errors import MmfError
+from engines.errors import InvalidInput, MmfError
 from node.commands.jobs import AsJson, Conf, Data
 from node.dicom.send import PeerAddress, SendSettings, echo_peer
 from node.errors import DeliveryRefused, InboxFull, SettingsRefused
@@ -71,7 +71,13 @@ def _check_clinical(settings: Settings) -> str:
     table = settings.clinical.table
     if table is None:
         return "no clinical table: MMF is not computed, and nobody is assessed unless assessment.requested_by = any"
-    return f"{len(read_clinical_table(table))} patients in {table}"
+    found = read_clinical_table(table)
+    if found.faults:
+        lines = "\n".join(f"      {fault}" for fault in found.faults)
+        raise InvalidInput(
+            f"{len(found.rows)} patients in {table}; rows with faults are left out, their patients get no risk:\n{lines}"
+        )
+    return f"{len(found.rows)} patients in {table}"
 
 
 def _check_rules(settings: Settings) -> str:

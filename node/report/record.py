@@ -35,6 +35,7 @@ class ReasonCode(StrEnum):
     OUTSIDE_POPULATION = "outside_population"
     AFTER_TREATMENT_START = "after_treatment_start"
     CLINICAL_ROW_CONTRADICTS = "clinical_row_contradicts"
+    CLINICAL_ROW_INVALID = "clinical_row_invalid"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     PROCESSING_FAILED = "processing_failed"
 

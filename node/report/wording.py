@@ -50,6 +50,7 @@ _REMEDIES: Final = {
     ReasonCode.OUTSIDE_POPULATION: "None: the model was not made for this patient.",
     ReasonCode.AFTER_TREATMENT_START: "Send the last CT before the first dose.",
     ReasonCode.CLINICAL_ROW_CONTRADICTS: "Correct the row of the clinical table, or the identifiers of the study.",
+    ReasonCode.CLINICAL_ROW_INVALID: "Correct the cell of the clinical table, then ask for the study again (mmf-node jobs retry).",
     ReasonCode.MODEL_NOT_ALLOWED: "Install a released model; models trained on phantoms need the operator's leave.",
     ReasonCode.PROCESSING_FAILED: "Report the message to the operator of the node; the images are kept.",
 }
