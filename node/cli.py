@@ -5,8 +5,10 @@ import sys
 import typer
 
 from engines.errors import InvalidInput, MmfError
+from node.commands.backup import backup
 from node.commands.check import check
 from node.commands.demo import demo
+from node.commands.export import export
 from node.commands.jobs import app as jobs
 from node.commands.phases import phases
 from node.commands.radiomics import radiomics
@@ -34,9 +36,11 @@ app.command("send")(send)
 app.command("check")(check)
 app.command("status")(status)
 app.add_typer(jobs)
+app.command("backup")(backup)
 app.command("phases")(phases)
 app.command("radiomics")(radiomics)
 app.command("verify")(verify)
+app.command("export")(export)
 
 
 def main() -> None:

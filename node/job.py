@@ -66,6 +66,8 @@ class Job:
         outcome: report status once concluded (assessed, not_assessable, failed); "" before.
         instances_digest: hash over the set of instances assessed; a changed set is a new job.
         supersedes: job id of the result that this one replaces, or None.
+        shown_to: destination that first stored an object of the result; "" when none did, or version 1 delivered it.
+        shown_at: since when the result can be seen there; None = never shown, a shadow.
     """
 
     job_id: int
@@ -82,3 +84,5 @@ class Job:
     outcome: str = ""
     error: str = ""
     supersedes: int | None = None
+    shown_to: str = ""
+    shown_at: datetime | None = None

@@ -90,8 +90,10 @@ class JobStore(Protocol):
         """Returns what the assessment left."""
         ...
 
-    def record_deliveries(self, job_id: int, deliveries: Sequence["Delivery"], now: datetime) -> None:
-        """Remembers what the destination answered to each object."""
+    def record_deliveries(
+        self, job_id: int, deliveries: Sequence["Delivery"], destination: str, now: datetime
+    ) -> None:
+        """Remembers what the destination answered to each object, and who was shown the result first."""
         ...
 
     def deliveries(self, job_id: int) -> tuple["Delivery", ...]:

@@ -116,7 +116,7 @@ class Worker:
             return self._shelve(job, "the assessment left no objects to deliver")
         earlier = self.jobs.deliveries(job.job_id)
         deliveries = destination.send(objects, retry=job.attempt > 0 or bool(earlier))
-        self.jobs.record_deliveries(job.job_id, deliveries, self.clock.now())
+        self.jobs.record_deliveries(job.job_id, deliveries, destination.name, self.clock.now())
         return self._judge(job, deliveries, destination)
 
     def _judge(self, job: Job, deliveries: Sequence[Delivery], destination: Destination) -> Job:

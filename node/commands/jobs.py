@@ -133,6 +133,8 @@ def describe_job(job: Job) -> dict[str, str | int | None]:
         "model_version": job.model_version,
         "error": job.error,
         "supersedes": job.supersedes,
+        "shown_to": job.shown_to,
+        "shown_at": _iso(job.shown_at),
     }
 
 

@@ -3,12 +3,18 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
+import structlog
+
+from engines.errors import InvalidInput
 from node.errors import SettingsRefused
+from node.storage.durable import sync_path
+
+log = structlog.get_logger(__name__)
 
 FILE_MODE = 0o640
 BUSY_SECONDS = 30.0
@@ -53,6 +59,31 @@ def write_transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connec
     connection.execute("COMMIT")
 
 
+def back_up_database(source: Path, target: Path) -> None:
+    """Writes a consistent copy of a database to ``target``, also while the node uses it; an older copy is replaced.
+
+    The copy has no journal beside it, and appears under its name when it is whole and on disk.
+
+    Raises:
+        InvalidInput: the copy does not pass SQLite's integrity check.
+    """
+    draft = target.with_name(f"{target.name}.draft")
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
+    with (
+        closing(sqlite3.connect(source, timeout=BUSY_SECONDS)) as present,
+        closing(sqlite3.connect(draft)) as copy,
+    ):
+        present.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
+    if verdict != "ok":
+        raise InvalidInput(f"the copy of {source} is damaged: {verdict}")
+    sync_path(draft)
+    os.rename(draft, target)
+    sync_path(target.parent)
+
+
 def encode_time(moment: datetime) -> str:
     """Returns an aware time as text of fixed width, so that order of text is order of time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -77,7 +108,18 @@ def _migrations() -> list[str]:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Brings the schema up to date in one transaction; a database of an older version is copied first."""
     migrations = _migrations()
+    (before,) = connection.execute("PRAGMA user_version").fetchone()
+    if 0 < before < len(migrations):
+        backup = path.with_name(f"{path.name}.version-{before}")
+        back_up_database(path, backup)
+        log.warning(
+            "the database is brought to a newer schema; a copy of the old one is kept",
+            before=before,
+            after=len(migrations),
+            copy=backup.name,
+        )
     with write_transaction(connection):
         (present,) = connection.execute("PRAGMA user_version").fetchone()
         if present > len(migrations):

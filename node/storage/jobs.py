@@ -372,8 +372,10 @@ class SqliteJobs:
             objects=Path(row["objects"]), outcome=row["outcome"], model_version=row["model_version"]
         )
 
-    def record_deliveries(self, job_id: int, deliveries: Sequence[Delivery], now: datetime) -> None:
-        """Remembers what the destination answered to each object."""
+    def record_deliveries(
+        self, job_id: int, deliveries: Sequence[Delivery], destination: str, now: datetime
+    ) -> None:
+        """Remembers what the destination answered to each object, and who was shown the result first."""
         with self._lock, write_transaction(self._connection) as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO delivery (job_id, sop_instance_uid, sop_class_uid, answer, status, detail, at) "
@@ -391,6 +393,11 @@ class SqliteJobs:
                     for delivery in deliveries
                 ],
             )
+            if any(delivery.answer in _STORED for delivery in deliveries):
+                connection.execute(
+                    "UPDATE job SET shown_to = ?, shown_at = ? WHERE job_id = ? AND shown_at IS NULL",
+                    (destination, encode_time(now), job_id),
+                )
 
     def deliveries(self, job_id: int) -> tuple[Delivery, ...]:
         """Returns the last answer to each object of a job."""
@@ -486,4 +493,6 @@ def _decode_job(row: sqlite3.Row) -> Job:
         outcome=row["outcome"],
         error=row["error"],
         supersedes=row["supersedes"],
+        shown_to=row["shown_to"],
+        shown_at=decode_time(row["shown_at"]) if row["shown_at"] else None,
     )

@@ -179,6 +179,7 @@ def test_deliveries_are_remembered_by_object(jobs, database):
         jobs.record_deliveries(
             job.job_id,
             [Delivery(sop_class_uid="1", sop_instance_uid="7", answer=answer, status=0, detail="")],
+            "pacs:104:PACS",
             CLOCK.now(),
         )
     assert jobs.stored_objects(job.job_id) == {"7"}
