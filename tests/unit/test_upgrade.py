@@ -85,7 +85,7 @@ def test_every_row_of_version_1_is_there_after_the_upgrade(database):
 
     with closing(sqlite3.connect(database)) as old:
         before = read(old)
-    assert all(before.values())
+    assert all(before)
     with closing(open_database(database)) as new:
         assert new.execute("PRAGMA user_version").fetchone()[0] == schema_version() > 1
         assert read(new) == before
