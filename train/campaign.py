@@ -11,7 +11,7 @@ import torch
 
 from engines.case import replaced, write_json
 from engines.networks.settings import NetworkName, NetworkSettings
-from engines.networks.weights import write_weights
+from engines.networks.weights import round_weights, write_weights
 from train.data import Split, TrainingData
 from train.loop import RunOptions, TrainedNetwork, train_network
 from train.progress import EpochRecord, Selection
@@ -65,12 +65,14 @@ class Plan:
         settings: its size.
         schedule: how.
         seed: of the run.
+        half: round kernels to float16 before they are scored and written, for a model folder that stores halves.
     """
 
     name: NetworkName
     settings: NetworkSettings
     schedule: Schedule
     seed: int
+    half: bool = False
 
 
 def run_campaign(
@@ -108,11 +110,13 @@ def run_campaign(
             plan.name, plan.settings, data, plan.schedule, seed=plan.seed, options=options
         )
         if ranks.rank == 0:
-            summaries.append(write_run(folder, trained, data, device))
+            summaries.append(write_run(folder, trained, data, device, half=plan.half))
     return summaries
 
 
-def write_run(folder: Path, trained: TrainedNetwork, data: TrainingData, device: str) -> RunSummary:
+def write_run(
+    folder: Path, trained: TrainedNetwork, data: TrainingData, device: str, *, half: bool = False
+) -> RunSummary:
     """Writes weights, history, scores and summary of one run, and returns the summary."""
     rows = np.arange(data.n)
     sha256: dict[str, str] = {}
@@ -120,8 +124,10 @@ def write_run(folder: Path, trained: TrainedNetwork, data: TrainingData, device:
     parameters = 0
     for selection in Selection:
         network = trained.network(selection)
+        if half:
+            round_weights(network)
         sha256[selection.value] = write_weights(
-            folder / f"{selection.value}.safetensors", trained.name, network
+            folder / f"{selection.value}.safetensors", trained.name, network, half=half
         )
         parameters = sum(parameter.numel() for parameter in network.parameters())
         scores[selection] = score_cases(network.to(device), data.inputs, rows)

@@ -27,6 +27,7 @@ from engines.models.reference import (
 from engines.network_input import Preprocessing
 from engines.networks.heads import RiskNetwork
 from engines.networks.settings import ENSEMBLE, NetworkName
+from engines.networks.weights import round_weights
 from engines.phantom.cohort import SyntheticPatient, draw_cohort
 from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, percentile_interval
 from engines.survival.concordance import harrell_c
@@ -38,7 +39,7 @@ from train.loop import train_network
 from train.out_of_fold import Cohort, OutOfFold, draw_folds, fit_ensembles, score_out_of_fold
 from train.progress import Selection
 from train.recipes import Recipe, read_recipe
-from train.release import FittedParts, Statement, round_weights, write_release
+from train.release import FittedParts, Statement, write_release
 from train.scoring import score_cases
 from train.synthetic import gather_outcome, make_training_data, render_inputs
 

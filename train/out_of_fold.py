@@ -78,14 +78,26 @@ def draw_folds(cohort: Cohort, folds: int, seed: int) -> IntArray:
         (2**place) * outcome.event[first].astype(np.int64)
         for place, outcome in enumerate(cohort.outcomes.values())
     )
-    order = np.lexsort((np.random.default_rng(seed).permutation(len(keys)), np.asarray(stratum)))
-    of_key = np.empty(len(keys), dtype=np.int64)
-    of_key[order] = np.arange(len(keys)) % folds
+    of_key = deal_folds(np.asarray(stratum), folds, seed)
     fold = of_key[np.searchsorted(keys, np.asarray(cohort.patient_keys, dtype=np.str_))]
     for endpoint, outcome in cohort.outcomes.items():
         for number in range(folds):
             if not outcome.event[fold == number].any() or not outcome.event[fold != number].any():
                 raise CohortRefused(f"fold {number} has no {endpoint} event; use fewer than {folds} folds")
+    return fold
+
+
+def deal_folds(stratum: IntArray, folds: int, seed: int) -> IntArray:
+    """Returns a fold for each row, (n,), at random within each stratum, sizes equal up to one.
+
+    Args:
+        stratum: (n,), e.g. 0 censored, 1 event.
+        folds: number of folds.
+        seed: of the shuffle.
+    """
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(stratum)), stratum))
+    fold = np.empty(len(stratum), dtype=np.int64)
+    fold[order] = np.arange(len(stratum)) % folds
     return fold
 
 

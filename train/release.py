@@ -65,7 +65,7 @@ class FittedParts:
 
     Attributes:
         networks: checkpoint of each network for each endpoint; the same object may serve both.
-        half: store kernels of the networks as float16; round them first with ``round_weights``.
+        half: store kernels of the networks as float16; round them first with ``engines.networks.weights.round_weights``.
         ensembles: by endpoint, fitted on the log-risks of these networks.
         risk_fits: every Cox model, at least MMF and Ensemble-DL of both endpoints.
     """
@@ -120,22 +120,6 @@ def write_release(
     model = load_model(folder, allow_demonstration=True)
     _compare(model, parts, probe)
     return model
-
-
-def round_weights(network: "RiskNetwork") -> None:
-    """Rounds the kernels of a network to float16 in place, as a release that stores halves keeps them.
-
-    Forest, cut-offs and Cox models must be fitted on what the released network says, hence on rounded weights.
-
-    Args:
-        network: fitted; its vectors (biases, normalisation) stay float32.
-    """
-    import torch
-
-    with torch.no_grad():
-        for tensor in network.state_dict().values():
-            if tensor.ndim > 1 and tensor.is_floating_point():
-                tensor.copy_(tensor.half().to(tensor.dtype))
 
 
 def seal_model(folder: Path) -> None:

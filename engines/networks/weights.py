@@ -46,6 +46,20 @@ def write_weights(path: Path, name: NetworkName, network: RiskNetwork, *, half: 
     return hashlib.sha256(content).hexdigest()
 
 
+def round_weights(network: RiskNetwork) -> None:
+    """Rounds the kernels of a network to float16 in place, as ``write_weights`` keeps them with ``half``.
+
+    Forest, cut-offs and Cox models must be fitted on what the released network says, hence on rounded weights.
+
+    Args:
+        network: fitted; its vectors (biases, normalisation) stay float32.
+    """
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.ndim > 1 and tensor.is_floating_point():
+                tensor.copy_(tensor.half().to(tensor.dtype))
+
+
 def read_network(path: Path, *, sha256: str | None = None) -> tuple[NetworkName, RiskNetwork]:
     """Returns the network whose weights and settings a file holds, in evaluation mode, float32, on the CPU.
 

@@ -16,9 +16,10 @@ from engines.models.card import read_card, write_card
 from engines.models.reference import read_reference, write_reference
 from engines.models.store import ModelStore, load_model, verify_folder
 from engines.networks.settings import NetworkName
+from engines.networks.weights import round_weights
 from engines.phantom.cohort import draw_cohort
 from tests.model_folder import network_input, write_small_model
-from train.release import round_weights, seal_model
+from train.release import seal_model
 
 
 @pytest.fixture(scope="module")
