@@ -17,6 +17,10 @@ class SegmentationRefused(MmfError):
     """No plausible liver was found in the volume. Check the phase, the coverage and the patient; no risk is issued."""
 
 
+class NoLiverFound(SegmentationRefused):
+    """The volume shows no liver at all. Check that the series covers the upper abdomen; no risk is issued."""
+
+
 class RegistrationRefused(MmfError):
     """Two phases could not be aligned. Check that they belong to one examination; no risk is issued."""
 

@@ -26,7 +26,13 @@ from engines.case import (
 from engines.clinical.table import complete_age
 from engines.clinical.variables import encode_variables
 from engines.enhancement import Enhancement, measure_enhancement
-from engines.errors import InvalidInput, ModelRefused, RegistrationRefused, SegmentationRefused
+from engines.errors import (
+    InvalidInput,
+    ModelRefused,
+    NoLiverFound,
+    RegistrationRefused,
+    SegmentationRefused,
+)
 from engines.models.model import Scores
 from engines.models.store import load_model
 from engines.network_input import network_input
@@ -55,14 +61,17 @@ from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
 from node.dicom.volumes import read_volume
 from node.eligibility import judge_eligibility
 from node.errors import SeriesRefused
+from node.identity import judge_study
 from node.phases.acquisitions import split_acquisitions
-from node.phases.plan import PhasePlan, list_candidates, plan_phases
+from node.phases.plan import list_candidates, plan_phases
+from node.phases.refusal import explain_missing
 from node.report.bundle import REPORT_NAME, write_objects
 from node.report.json_form import write_json as write_report
 from node.report.record import NotAssessable, ReasonCode, Report, Status
 from node.report.sources import CohortCurve, PatientCurve, ReportSources, UsedAcquisition
 from node.steps import Progress, Steps, digest_words, ignore_progress
 from node.study import Acquisition
+from node.succession import says_the_same, tell_replacement, uses_same_passes
 from node.walk import Request, Tools, Walk
 
 log = structlog.get_logger(__name__)
@@ -78,7 +87,8 @@ def assess_study(
 
     A study that cannot be assessed has a report and objects too: the reason is their content. A study that nobody asked
     for has report.json alone where the site wants it so. Steps that an earlier run finished on the same input are not
-    done again, and the same report gives the same objects with the same UIDs.
+    done again, and the same report gives the same objects with the same UIDs. Where the study had a result already and
+    nothing that it stands on has changed, that earlier report comes back and nothing is written.
 
     Args:
         request: what is to be assessed.
@@ -94,8 +104,18 @@ def assess_study(
     refusal = None
     for stage in _STAGES:
         refusal = stage(walk)
-        if refusal is not None:
+        if refusal is not None or walk.stands:
             break
+    earlier = request.earlier
+    if earlier is not None:
+        if walk.stands or says_the_same(earlier.report, refusal):
+            log.info(
+                "the earlier result stands: what came late does not change it",
+                study=earlier.report.study_instance_uid,
+                concluded_at=earlier.report.concluded_at.isoformat(),
+            )
+            return earlier.report
+        walk.flags.append(tell_replacement(earlier.report))
     report = _conclude(walk, refusal)
     if report.reason_code == ReasonCode.NOT_REQUESTED and not tools.report_unrequested:
         with replaced(out / REPORT_NAME) as draft:
@@ -126,22 +146,9 @@ def _judge_request(walk: Walk) -> NotAssessable | None:
     if unreadable:
         shown = "; ".join(unreadable[:MOST_FAULTS_SHOWN])
         walk.flags.append(f"{len(unreadable)} files could not be read, slices may be missing: {shown}")
-    if not images:
-        return NotAssessable(code=ReasonCode.NO_CT, reason="the study holds no CT image")
-    patients = {(image.patient.issuer_of_patient_id, image.patient.patient_id) for image in images}
-    if len(patients) > 1:
-        return NotAssessable(
-            code=ReasonCode.SEVERAL_PATIENTS,
-            reason=f"{len(patients)} different patient identifiers under one Study Instance UID",
-        )
-    paths: dict[str, Path] = {}
-    for image in images:
-        first = paths.setdefault(image.sop_instance_uid, image.path)
-        if first != image.path and hash_file(first) != hash_file(image.path):
-            return NotAssessable(
-                code=ReasonCode.CONFLICTING_INSTANCES,
-                reason=f"SOP Instance UID {image.sop_instance_uid} was received with different content",
-            )
+    refusal = judge_study(walk.received)
+    if refusal is not None:
+        return refusal
     row = walk.request.row
     if isinstance(row, NotAssessable):
         return row
@@ -178,9 +185,9 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
             walk.flags.append(str(refused))
             continue
         hounsfield[acquisition.label] = found.medians()
-    walk.plan = plan_phases(acquisitions, hounsfield, rules, walk.request.overrides)
-    if walk.plan.missing:
-        return _explain_missing(walk.plan)
+    plan = walk.plan = plan_phases(acquisitions, hounsfield, rules, walk.request.overrides)
+    if plan.missing:
+        return explain_missing(plan, rules.decision.used)
     frames = {walk.plan.chosen[phase].first.frame_of_reference_uid for phase in ASSESSED_PHASES}
     if len(frames) > 1:
         return NotAssessable(
@@ -197,22 +204,9 @@ def _contents(acquisition: Acquisition) -> list[str]:
     return [acquisition.label, *places, *(hash_file(path) for path in paths)]
 
 
-def _explain_missing(plan: PhasePlan) -> NotAssessable:
-    names = ", ".join(phase.value for phase in plan.missing)
-    undecided = [
-        finding.acquisition.label
-        for finding in plan.findings
-        if finding.phase is None and finding.excluded is None
-    ]
-    if undecided:
-        return NotAssessable(
-            code=ReasonCode.AMBIGUOUS_PHASE,
-            reason=f"no acquisition is recognised as {names}; not determined: {', '.join(undecided)}",
-        )
-    return NotAssessable(code=ReasonCode.MISSING_PHASE, reason=f"no acquisition shows the phase {names}")
-
-
 def _read_volumes(walk: Walk) -> NotAssessable | None:
+    earlier = walk.request.earlier
+    walk.stands = earlier is not None and uses_same_passes(earlier.report, plan)
     """The pixels of the three phases, as Hounsfield units on their native grids."""
     chosen = _chosen(walk)
     words = [version("mmf-node"), *(word for phase in ASSESSED_PHASES for word in _contents(chosen[phase]))]
@@ -318,6 +312,8 @@ def _extract_features(walk: Walk) -> NotAssessable | None:
         return None
     regions = {"liver": walk.liver}
     if walk.segmented.lesions:
+    except NoLiverFound as refused:
+        return NotAssessable(code=ReasonCode.NO_LIVER, reason=str(refused))
         regions["tumour"] = replace(walk.lesions, array=walk.lesions.array > 0)
     source = MaskSource(provider=walk.segmented.provider, version=walk.segmented.version)
 
@@ -490,6 +486,7 @@ def _seal(walk: Walk) -> None:
                     part=acquisition.part,
                     seconds_after_injection=seconds.get(acquisition.label),
                 )
+        predecessor=None if walk.request.earlier is None else walk.request.earlier.document,
                 for phase, acquisition in chosen.items()
                 if phase in ASSESSED_PHASES
             },

@@ -21,6 +21,7 @@ from node.phases.rules import PhaseRules
 from node.report.record import NotAssessable
 from node.steps import Steps
 from node.study import CT_STORAGE, Instance, Study
+from node.succession import EarlierResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +33,14 @@ class Request:
         row: the patient's clinical row, the reason why it is not believed, or None when there is none.
         requested: an operator or a site's rule asked, so that no clinical row is needed.
         overrides: an operator's word on a phase: acquisition label (``SERIES_UID[:PART]``) by phase.
+        earlier: the study's latest result, which a new one names as its predecessor; None when there is none.
     """
 
     study: Study
     row: ClinicalRow | NotAssessable | None
     requested: bool = False
     overrides: Mapping[Phase, str] = field(default_factory=dict)
+    earlier: EarlierResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class Walk:
         inverses: the other way, for masks on the phase's own grid; made of the transforms, not kept on the disk.
         liver: bool, on the portal venous grid.
         lesions: labels, on the same grid.
+        stands: the earlier result was made of the same passes: nothing new is computed.
     """
 
     request: Request
@@ -79,6 +83,7 @@ class Walk:
     flags: list[str] = field(default_factory=list)
     row: ClinicalRow | None = None
     plan: PhasePlan | None = None
+    stands: bool = False
     volumes: dict[Phase, Volume] = field(default_factory=dict)
     transforms: dict[Phase, sitk.Transform] = field(default_factory=dict)
     inverses: dict[Phase, sitk.Transform] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from scipy import ndimage
 from engines.anatomy import CoarseAnatomy, find_anatomy
 from engines.anatomy.organs import dominant_hu, erode_mm
 from engines.anatomy.shapes import Hu, Mask, disc, largest_part
-from engines.errors import SegmentationRefused
+from engines.errors import NoLiverFound
 from engines.segmentation.lesions import label_lesions
 from engines.segmentation.segmenter import Segmentation
 from engines.volume import Grid, Volume, resample
@@ -76,11 +76,11 @@ class BaselineSegmenter:
             volume: HU on its native grid.
 
         Raises:
-            SegmentationRefused: no core of a liver was found on the right.
+            NoLiverFound: no core of a liver was found on the right.
         """
         anatomy = find_anatomy(volume)
         if not anatomy.liver.any():
-            raise SegmentationRefused(
+            raise NoLiverFound(
                 "baseline found no large even organ on the patient's right below the lungs"
             )
         mode_hu, width_hu = dominant_hu(anatomy.smooth[anatomy.liver])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from engines.errors import SegmentationRefused
+from engines.errors import NoLiverFound, SegmentationRefused
 from engines.segmentation.segmenter import Segmentation
 from engines.volume import Volume
 
@@ -59,6 +59,7 @@ def check_segmentation(segmentation: Segmentation, volume: Volume) -> Segmentati
         volume: HU it was made on.
 
     Raises:
+        NoLiverFound: the mask is empty.
         SegmentationRefused: the masks cannot be those of a liver; the message names every figure that does not fit.
     """
     if not segmentation.liver.grid.matches(volume.grid):
@@ -67,7 +68,7 @@ def check_segmentation(segmentation: Segmentation, volume: Volume) -> Segmentati
             f" the volume on one of shape {volume.grid.shape}"
         )
     if not segmentation.liver.array.any():
-        raise SegmentationRefused(f"{segmentation.provider} {segmentation.version} found no liver")
+        raise NoLiverFound(f"{segmentation.provider} {segmentation.version} found no liver")
     quality = _measure(segmentation, volume)
     faults = _faults(quality)
     if faults:

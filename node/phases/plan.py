@@ -25,11 +25,13 @@ class PhasePlan:
         findings: one for every acquisition, in the order given.
         chosen: the acquisition used for each phase that has one.
         missing: phases of the method (A, V, D) that have none.
+        passes: the acquisitions of each pass of the scanner: reconstructions of one pass stand together.
     """
 
     findings: tuple[PhaseFinding, ...]
     chosen: Mapping[Phase, Acquisition]
     missing: tuple[Phase, ...]
+    passes: tuple[tuple[Acquisition, ...], ...] = ()
 
 
 def list_candidates(acquisitions: Sequence[Acquisition], rules: PhaseRules) -> tuple[Acquisition, ...]:
@@ -100,7 +102,8 @@ def plan_phases(
         chosen=len(chosen),
         missing=[str(phase) for phase in missing],
     )
-    return PhasePlan(findings=ordered, chosen=chosen, missing=missing)
+    passes = tuple(tuple(member.acquisition for member in item.members) for item in grouped.passes)
+    return PhasePlan(findings=ordered, chosen=chosen, missing=missing, passes=passes)
 
 
 def weigh_evidence(passes: Sequence[Pass], *, with_pixels: bool) -> list[PassEvidence]:

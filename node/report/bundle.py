@@ -104,6 +104,8 @@ def _source_digests(sources: ReportSources, source: Dataset, masks: dict[Phase, 
         digests.append(_digest(cohort.endpoint.encode(), cohort.group.encode(), *_curve_bytes(cohort.curve)))
     for own in sources.patient_curves:
         digests.append(_digest(own.endpoint.encode(), *_curve_bytes(own.curve)))
+    if sources.predecessor is not None:
+        digests.append(_digest(" ".join(sources.predecessor).encode()))
     for entry in sources.saliency:
         digests.append(_digest(entry.endpoint.encode(), entry.network.encode(), entry.volume.array.tobytes()))
     return digests
