@@ -194,6 +194,8 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
             code=ReasonCode.FRAME_OF_REFERENCE_DIFFERS,
             reason=f"the phases have {len(frames)} different Frames of Reference: their positions cannot be compared",
         )
+    earlier = walk.request.earlier
+    walk.stands = earlier is not None and uses_same_passes(earlier.report, plan)
     return None
 
 
@@ -205,8 +207,6 @@ def _contents(acquisition: Acquisition) -> list[str]:
 
 
 def _read_volumes(walk: Walk) -> NotAssessable | None:
-    earlier = walk.request.earlier
-    walk.stands = earlier is not None and uses_same_passes(earlier.report, plan)
     """The pixels of the three phases, as Hounsfield units on their native grids."""
     chosen = _chosen(walk)
     words = [version("mmf-node"), *(word for phase in ASSESSED_PHASES for word in _contents(chosen[phase]))]
@@ -286,6 +286,8 @@ def _segment(walk: Walk) -> NotAssessable | None:
             TypeAdapter(SegmentedLiver),
             [case.mask_path("liver"), case.mask_path("lesions")],
         )
+    except NoLiverFound as refused:
+        return NotAssessable(code=ReasonCode.NO_LIVER, reason=str(refused))
     except SegmentationRefused as refused:
         return NotAssessable(code=ReasonCode.IMPLAUSIBLE_LIVER, reason=str(refused))
     walk.flags += flag_diameter(walk.row, walk.segmented)
@@ -312,8 +314,6 @@ def _extract_features(walk: Walk) -> NotAssessable | None:
         return None
     regions = {"liver": walk.liver}
     if walk.segmented.lesions:
-    except NoLiverFound as refused:
-        return NotAssessable(code=ReasonCode.NO_LIVER, reason=str(refused))
         regions["tumour"] = replace(walk.lesions, array=walk.lesions.array > 0)
     source = MaskSource(provider=walk.segmented.provider, version=walk.segmented.version)
 
@@ -461,6 +461,7 @@ def _sources(walk: Walk) -> ReportSources:
         lesions=walk.lesions if segmented else None,
         cohort_curves=cohort_curves,
         patient_curves=patient_curves,
+        predecessor=None if walk.request.earlier is None else walk.request.earlier.document,
     )
 
 
@@ -486,7 +487,6 @@ def _seal(walk: Walk) -> None:
                     part=acquisition.part,
                     seconds_after_injection=seconds.get(acquisition.label),
                 )
-        predecessor=None if walk.request.earlier is None else walk.request.earlier.document,
                 for phase, acquisition in chosen.items()
                 if phase in ASSESSED_PHASES
             },
