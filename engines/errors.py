@@ -37,6 +37,10 @@ class CaseRefused(MmfError):
     """A case folder is damaged, incomplete or of another schema version. Restore it or assess the study again."""
 
 
+class Busy(MmfError):
+    """Another process does this work already. Wait until it has ended."""
+
+
 class SurvivalRefused(MmfError):
     """A survival statistic cannot be computed from these outcomes. Bring more events, or leave the statistic out."""
 

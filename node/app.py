@@ -33,6 +33,7 @@ from node.worker import WorkRules
 
 if TYPE_CHECKING:  # these import the engines, which the receiver process must not
     from engines.clinical.table import ClinicalRow
+    from node.cohort.sources import NodeFolders, Prepare
     from node.report.record import NotAssessable, Report
     from node.study import Study
     from node.walk import Tools
@@ -272,11 +273,44 @@ def find_row(settings: Settings, study: "Study") -> "ClinicalRow | NotAssessable
 
     if settings.clinical.table is None:
         return None
-    return match_row(read_clinical_table(settings.clinical.table), study.patient)
+    table = read_clinical_table(settings.clinical.table)
+    if table.faults:
+        log.warning(
+            "rows of the clinical table have faults and are left out",
+            table=settings.clinical.table.name,
+            faults=len(table.faults),
+            places=[fault.place for fault in table.faults[:MOST_PLACES_LOGGED]],
+        )
+    return match_row(table, study.patient)
 
 
-def make_tools(settings: Settings) -> "Tools":
-    """Returns models, rules and engines for an assessment."""
+def list_node_folders(settings: Settings) -> "NodeFolders":
+    """Returns where the node of these settings keeps its jobs, cases and received studies."""
+    from node.cohort.sources import NodeFolders
+
+    data = settings.storage.data
+    return NodeFolders(database=data / DATABASE_NAME, cases=data / CASES_NAME, inbox=data / INBOX_NAME)
+
+
+def build_prepare(settings: Settings) -> "Prepare":
+    """Returns the function that makes the case folder of a study for a cohort; no model takes part."""
+    from engines.case import Case
+    from node.pipeline import prepare_case
+    from node.walk import Request
+
+    tools = make_tools(settings, find_conf("models/demo"))
+
+    def prepare(
+        study: "Study", row: "ClinicalRow | None", folder: Path, progress: Progress
+    ) -> "NotAssessable | None":
+        request = Request(study=study, row=row, requested=True)
+        return prepare_case(request, tools, Case(folder=folder), progress)
+
+    return prepare
+
+
+def make_tools(settings: Settings, model: Path | None = None) -> "Tools":
+    """Returns models, rules and engines for an assessment; ``model`` instead of the model in service."""
     from engines.radiomics.settings import read_settings as read_radiomics_settings
     from engines.segmentation.baseline import BaselineSegmenter
     from node.phases.rules import load_rules
@@ -288,7 +322,7 @@ def make_tools(settings: Settings) -> "Tools":
         radiomics=read_radiomics_settings(find_conf("radiomics.yaml"))
         if settings.assessment.radiomics
         else None,
-        model_folder=find_model(settings),
+        model_folder=find_model(settings) if model is None else model,
         allow_demonstration=settings.models.allow_demonstration,
         maximum_scan_age_weeks=settings.assessment.maximum_scan_age_weeks,
         report_unrequested=settings.assessment.report_unrequested,

@@ -37,3 +37,15 @@ class DeliveryPostponed(MmfError):
 
 class DeliveryRefused(MmfError):
     """The destination will never take the objects as they are. Correct its configuration, then ``mmf-node jobs retry``."""
+
+
+class SecretRefused(MmfError):
+    """The site's secret for pseudonyms cannot be trusted. Restore it from the backup and its mode 0600; a new secret would give every patient a second pseudonym."""
+
+
+class ExportRefused(MmfError):
+    """The cohort cannot take what is exported. Do what the message says, or choose another cohort folder."""
+
+
+class OutcomesRefused(MmfError):
+    """The outcomes cannot be joined as they are. Correct the rows that the message names; nothing was written."""

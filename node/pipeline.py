@@ -139,6 +139,32 @@ def assess_study(
     return report
 
 
+def prepare_case(
+    request: Request, tools: Tools, case: Case, progress: Progress = ignore_progress
+) -> NotAssessable | None:
+    """Writes the case folder of a study up to its features and returns None, or the reason why it can be no case.
+
+    Nothing is scored and no object is made: this is what a cohort needs of a study. Steps that an earlier run finished on
+    the same input are not done again.
+
+    Args:
+        request: what is to be prepared.
+        tools: rules, segmenter, radiomics; no model is read.
+        case: folder of the case; made when missing.
+        progress: told each step before it starts.
+
+    Raises:
+        MmfError: a fault that is not the study's.
+    """
+    walk = Walk(request=request, tools=tools, case=case, steps=Steps(folder=case.folder, progress=progress))
+    for stage in _PREPARATION:
+        refusal = stage(walk)
+        if refusal is not None:
+            return refusal
+    _seal(walk)
+    return None
+
+
 def _judge_request(walk: Walk) -> NotAssessable | None:
     """Is it one patient's CT, is the clinical row the right one, and may a risk be given at all?"""
     images = walk.images
@@ -394,16 +420,15 @@ def _score(walk: Walk) -> NotAssessable | None:
     return None
 
 
-_STAGES: tuple[Callable[[Walk], NotAssessable | None], ...] = (
+_PREPARATION: tuple[Callable[[Walk], NotAssessable | None], ...] = (
     _judge_request,
     _plan_phases,
     _read_volumes,
     _align_phases,
     _segment,
     _extract_features,
-    _prepare_input,
-    _score,
 )
+_STAGES = (*_PREPARATION, _prepare_input, _score)
 
 
 def _conclude(walk: Walk, refusal: NotAssessable | None) -> Report:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -31,6 +32,8 @@ _PATHS = (
     ("models", "folder"),
     ("clinical", "table"),
     ("assessment", "phase_rules"),
+    ("learning", "cohort"),
+    ("learning", "runs"),
 )
 
 
@@ -204,6 +207,57 @@ class WorkerSection(_Section):
     maximum_tries: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+class LearningSection(_Section):
+    """The learning loop: exported cases, outcomes, nightly training, the gate.
+
+    Attributes:
+        enabled: ``serve`` starts ``mmf-train nightly`` at ``hour``.
+        hour: of the day at which the nightly training starts, in ``time_zone``.
+        time_zone: IANA name, e.g. ``Europe/Paris``.
+        export: finished studies are exported before each nightly training.
+        cohort: folder of the exported cases; empty = DATA/cohort.
+        runs: folder of the nightly runs and their reports; empty = DATA/nightly.
+        recipe: of the training, a name in conf/recipes or a file.
+        side: voxels of the exported network inputs; the recipe's side.
+        centre: pseudonym of this hospital, written into each exported case; harm in one centre is looked for by it.
+        reporting_lag_days: follow-up is cut this long before the data freeze, for every patient alike.
+        minimum_follow_up_months: patients whose treatment began later than this before the cut are not trained on.
+        minimum_new_patients: fewer than this since the last run: no training.
+        locked_share: of new patients go into the locked set, which only the gate reads.
+        looks: how often the gate may read one locked set; then its patients go to training and newer ones replace them.
+        margin: of the C-index by which a candidate may be worse and still count as not worse.
+        minimum_power: below this probability to release an equal model, the gate does not look and cannot decide.
+        automatic: a candidate that passes goes into service without a person.
+    """
+
+    enabled: bool = False
+    hour: Annotated[int, Field(ge=0, le=23)] = 2
+    time_zone: str = "UTC"
+    export: bool = True
+    cohort: OptionalPath = None
+    runs: OptionalPath = None
+    recipe: Annotated[str, Field(min_length=1)] = "paper"
+    side: Annotated[int, Field(ge=2, le=512)] = 128
+    centre: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = ""
+    reporting_lag_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    minimum_follow_up_months: Annotated[float, Field(ge=0, le=120)] = 6.0
+    minimum_new_patients: Annotated[int, Field(ge=1)] = 20
+    locked_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    looks: Annotated[int, Field(ge=1, le=100)] = 5
+    margin: Annotated[float, Field(gt=0, le=0.5)] = 0.02
+    minimum_power: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    automatic: bool = False
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{value} is no IANA time zone such as Europe/Paris") from error
+        return value
+
+
 class Settings(_Section):
     """All settings of the node; each section is a table of node.toml with the same name."""
 
@@ -215,6 +269,7 @@ class Settings(_Section):
     clinical: ClinicalSection = ClinicalSection()
     assessment: AssessmentSection = AssessmentSection()
     worker: WorkerSection = WorkerSection()
+    learning: LearningSection = LearningSection()
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -282,6 +337,8 @@ def _find_contradictions(settings: Settings) -> list[str]:
     same_host = destination.host in {listener.address, "localhost"}
     if destination.host and same_host and destination.port == listener.port:
         faults.append(f"destination {destination.host}:{destination.port} is this node's own listener")
+    if settings.learning.automatic and settings.models.folder is None:
+        faults.append("learning.automatic promotes models, but models.folder names no store of versions")
     if destination.first_retry_seconds > destination.longest_retry_seconds:
         faults.append(
             f"destination.first_retry_seconds {destination.first_retry_seconds:g} is longer than "
