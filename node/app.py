@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
@@ -24,11 +24,12 @@ from node.dicom.send import PeerAddress, Restatement, SendSettings, StorageDesti
 from node.errors import InstanceRefused
 from node.job import Job
 from node.log import configure_log
-from node.ports import UNREQUESTED, Assess, Conclusion
+from node.ports import FAILED, UNCHANGED, UNREQUESTED, Assess, Conclusion, TellFailure
 from node.processes import DATABASE_NAME, INBOX_NAME, ServicePlan
 from node.settings import Settings
 from node.steps import Progress, ignore_progress
 from node.storage.inbox import locate_study
+from node.storage.jobs import SqliteJobs
 from node.worker import WorkRules
 
 if TYPE_CHECKING:  # these import the engines, which the receiver process must not
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # these import the engines, which the receiver process must n
     from node.cohort.sources import NodeFolders, Prepare
     from node.report.record import NotAssessable, Report
     from node.study import Study
+    from node.succession import EarlierResult
     from node.walk import Tools
 
 log = structlog.get_logger(__name__)
@@ -87,6 +89,7 @@ def plan_service(settings: Settings) -> ServicePlan:
         minimum_free_bytes=int(storage.minimum_free_gib * 2**30),
         keep_days=storage.keep_days,
         build_assess=partial(build_assess, settings),
+        build_tell_failure=partial(build_tell_failure, settings),
         build_destination=partial(build_destination, settings),
         prepare_process=partial(prepare_process, settings.worker.threads),
         remove_results=partial(remove_results, storage.data),
@@ -135,24 +138,74 @@ def build_assess(settings: Settings) -> Assess:
 
 def assess_job(settings: Settings, job: Job) -> Conclusion:
     """Assesses the study of a job from the inbox; the case and the objects lie in the data folder under its number."""
+    from node.results import find_earlier_result
+
     data = settings.storage.data
     out = data / RESULTS_NAME / str(job.job_id)
+    with SqliteJobs(data / DATABASE_NAME) as jobs:
+        earlier = find_earlier_result(jobs, data / RESULTS_NAME, job)
     report = assess_folder(
         settings,
-        FolderRequest(
-            folder=locate_study(data / INBOX_NAME, job.study_instance_uid),
-            study_instance_uid=job.study_instance_uid,
-            requested=settings.assessment.requested_by == "any",
-        ),
+        replace(_request_of(settings, job), earlier=earlier),
         case_folder=data / CASES_NAME / str(job.job_id),
         out=out,
     )
+    if earlier is not None and report is earlier.report:
+        return Conclusion(objects=out, outcome=UNCHANGED)
     versions = ", ".join(f"{model.name} {model.version}" for model in report.models)
     unrequested = report.reason_code == "not_requested" and not report.objects
     return Conclusion(
         objects=out,
         outcome=UNREQUESTED if unrequested else report.status.value,
         model_version=versions,
+    )
+
+
+def build_tell_failure(settings: Settings) -> TellFailure:
+    """Returns the function that a worker calls for a job whose every try failed."""
+    return partial(tell_job_failure, settings)
+
+
+def tell_job_failure(settings: Settings, job: Job, error: str) -> Conclusion:
+    """Writes the report of a job that failed for good; the archive is told where somebody had asked for the study."""
+    out = settings.storage.data / RESULTS_NAME / str(job.job_id)
+    tries = "1 try" if job.attempt == 0 else f"{job.attempt + 1} tries"
+    tell_failure(settings, _request_of(settings, job), f"the assessment failed after {tries}: {error}", out)
+    return Conclusion(objects=out, outcome=FAILED, error=error)
+
+
+def tell_failure(settings: Settings, request: "FolderRequest", reason: str, out: Path) -> "Report | None":
+    """Returns the report of an assessment that failed, after writing it; None when not even the study is known."""
+    from node.results import Failure, write_failure
+
+    clear_results(out)
+    study, uid = None, request.study_instance_uid
+    try:
+        study = read_study(request.folder, uid)
+        uid = study.study_instance_uid
+    except InstanceRefused as refused:
+        log.warning("nothing of a study can be read", study=uid, reason=str(refused))
+    if not uid:
+        return None
+    told = request.requested or (study is not None and _has_row(settings, study))
+    failure = Failure(study_instance_uid=uid, study=study, reason=reason, told=told)
+    return write_failure(failure, out, read_clock)
+
+
+def _has_row(settings: Settings, study: "Study") -> bool:
+    """Whether the patient stands in the clinical table; a file that is no table asks for nobody."""
+    try:
+        return find_row(settings, study) is not None
+    except InvalidInput as error:
+        log.warning("the clinical table cannot be read", error=str(error))
+        return False
+
+
+def _request_of(settings: Settings, job: Job) -> "FolderRequest":
+    return FolderRequest(
+        folder=locate_study(settings.storage.data / INBOX_NAME, job.study_instance_uid),
+        study_instance_uid=job.study_instance_uid,
+        requested=settings.assessment.requested_by == "any",
     )
 
 
@@ -171,12 +224,14 @@ class FolderRequest:
         study_instance_uid: "" when the folder must hold exactly one study.
         requested: asked for by an operator or a site's rule.
         overrides: an operator's word: acquisition label by phase.
+        earlier: the study's result until now.
     """
 
     folder: Path
     study_instance_uid: str = ""
     requested: bool = False
     overrides: Mapping[Phase, str] = field(default_factory=dict)
+    earlier: "EarlierResult | None" = None
 
 
 def assess_folder(
@@ -207,6 +262,7 @@ def assess_folder(
             row=find_row(settings, study),
             requested=request.requested,
             overrides=request.overrides,
+            earlier=request.earlier,
         ),
         make_tools(settings),
         Case(folder=case_folder),

@@ -107,6 +107,10 @@ class JobStore(Protocol):
 
 UNREQUESTED = "unrequested"
 """Outcome of a study that nobody asked for: a report in the data folder, nothing for the archive."""
+UNCHANGED = "unchanged"
+"""Outcome of a study that grew without a change of its result: nothing is made, the earlier result stands."""
+FAILED = "failed"
+"""Outcome of an assessment that ended in an error; its report may go to the archive, its job goes to the shelf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +119,24 @@ class Conclusion:
 
     Attributes:
         objects: folder with the DICOM objects to deliver (``*.dcm``, searched recursively).
-        outcome: report status: assessed, not_assessable or failed; or ``UNREQUESTED``, which leaves no objects.
+        outcome: report status: assessed, not_assessable or failed; or ``UNREQUESTED`` or ``UNCHANGED``, which leave no
+            objects.
         model_version: version that scored; "" when none did.
+        error: why the assessment failed; "" when it did not.
     """
 
     objects: Path
     outcome: str
     model_version: str = ""
+    error: str = ""
 
 
 Assess = Callable[[Job], Conclusion]
 """Assesses the study of a job from start to finish. Raises MmfError when it cannot; a report of that is a value, not an error."""
+
+
+TellFailure = Callable[[Job, str], Conclusion]
+"""Writes the report of an assessment that failed for good with this error, and returns it for the archive."""
 
 
 class Answer(StrEnum):

@@ -25,7 +25,7 @@ from node.dicom.reception.access import ListenerSettings
 from node.dicom.reception.listener import Listener
 from node.errors import SettingsRefused
 from node.job import Job
-from node.ports import Assess, Destination
+from node.ports import Assess, Destination, TellFailure
 from node.schedule import Caretaker, keep_results, start_schedule
 from node.storage.inbox import FOLDER_MODE, FolderInbox
 from node.storage.jobs import SqliteJobs
@@ -73,6 +73,7 @@ class ServicePlan:
         data: inbox, database and lock live here.
         workers: processes that assess.
         build_assess: called once in each worker process; may import torch.
+        build_tell_failure: likewise: what writes the report of an assessment that failed; None = there is none.
         build_destination: called once in the courier process; None = results stay in the data folder.
         prepare_process: called first in every child: logging, threads.
         remove_results: removes what the assessments of a job left, when its time is over.
@@ -89,6 +90,7 @@ class ServicePlan:
     build_destination: Callable[[], Destination | None]
     prepare_process: Callable[[], None]
     remove_results: Callable[[Job], None] = keep_results
+    build_tell_failure: Callable[[], TellFailure] | None = None
 
     @property
     def database(self) -> Path:
@@ -260,7 +262,8 @@ def run_child(plan: ServicePlan, role: Role, leash: Connection) -> None:
         worker = Worker(name=name_worker(role), jobs=jobs, clock=SystemClock(), rules=plan.work)
         if role is Role.WORKER:
             assess = plan.build_assess()
-            work_until(stopped, lambda: worker.assess_next(assess), plan.work.idle_seconds)
+            tell_failure = None if plan.build_tell_failure is None else plan.build_tell_failure()
+            work_until(stopped, lambda: worker.assess_next(assess, tell_failure), plan.work.idle_seconds)
         else:
             destination = plan.build_destination()
             work_until(stopped, lambda: worker.deliver_next(destination), plan.work.idle_seconds)

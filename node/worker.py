@@ -14,11 +14,26 @@ import structlog
 from engines.errors import MmfError
 from node.errors import DeliveryPostponed, DeliveryRefused, JobMoveRefused
 from node.job import Job, JobState
-from node.ports import UNREQUESTED, Answer, Assess, Clock, Delivery, Destination, JobStore
+from node.ports import (
+    FAILED,
+    UNCHANGED,
+    UNREQUESTED,
+    Answer,
+    Assess,
+    Clock,
+    Delivery,
+    Destination,
+    JobStore,
+    TellFailure,
+)
 
 log = structlog.get_logger(__name__)
 
 _GIVE_UP = {Answer.CONFIGURATION, Answer.NEVER}
+_NOTHING_TO_DELIVER = {
+    UNREQUESTED: "nobody asked for this study: nothing is delivered",
+    UNCHANGED: "what came late does not change the result: the earlier one stands",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +75,13 @@ class Worker:
     clock: Clock
     rules: WorkRules
 
-    def assess_next(self, assess: Assess) -> Job | None:
+    def assess_next(self, assess: Assess, tell_failure: TellFailure | None = None) -> Job | None:
         """Assesses the next waiting job and returns it as it stands afterwards, or None when none is due.
+
+        Args:
+            assess: does it.
+            tell_failure: writes the report of a job whose every try failed; it goes to the archive before the job is
+                shelved. None = there is no such report.
 
         This is one of the two places where every exception is caught: a fault in one study must not end the worker.
         """
@@ -77,10 +97,10 @@ class Worker:
             log.warning("the job was taken away meanwhile", job=job.job_id, reason=str(error))
             return None
         except MmfError as error:
-            return self._fail(job, f"{type(error).__name__}: {error}")
+            return self._fail(job, f"{type(error).__name__}: {error}", tell_failure)
         except Exception as error:
             log.exception("an assessment failed", job=job.job_id, study=job.study_instance_uid)
-            return self._fail(job, f"{type(error).__name__}: {error}")
+            return self._fail(job, f"{type(error).__name__}: {error}", tell_failure)
 
     def deliver_next(self, destination: Destination | None) -> Job | None:
         """Delivers the objects of the next job in SENDING and returns it as it stands afterwards, or None.
@@ -110,8 +130,8 @@ class Worker:
         objects = sorted(conclusion.objects.rglob("*.dcm"))
         if destination is None:
             return self._finish(job, JobState.DONE, f"{len(objects)} objects stay in the data folder")
-        if not objects and conclusion.outcome == UNREQUESTED:
-            return self._finish(job, JobState.DONE, "nobody asked for this study: nothing is delivered")
+        if not objects and conclusion.outcome in _NOTHING_TO_DELIVER:
+            return self._finish(job, JobState.DONE, _NOTHING_TO_DELIVER[conclusion.outcome])
         if not objects:
             return self._shelve(job, "the assessment left no objects to deliver")
         earlier = self.jobs.deliveries(job.job_id)
@@ -131,7 +151,7 @@ class Worker:
             why = _explain(deliveries, {Answer.LATER}, destination.name)
             return self._postpone_delivery(job, why, self.rules.delivery_tries)
         detail = f"{len(deliveries)} objects stored at {destination.name}"
-        if not destination.commits:
+        if not destination.commits or job.outcome == FAILED:
             return self._finish(job, JobState.DONE, detail)
         return self._ask_commitment(job, deliveries, destination)
 
@@ -149,13 +169,24 @@ class Worker:
         return self.jobs.get(job.job_id)
 
     def _finish(self, job: Job, after: JobState, detail: str) -> Job:
+        if job.outcome == FAILED:
+            return self._shelve(job, f"{self.jobs.conclusion(job.job_id).error}; its report: {detail}")
         log.info("delivered", job=job.job_id, study=job.study_instance_uid, state=after, detail=detail)
         return self.jobs.move(job.job_id, after, self.clock.now(), owner=self.name, detail=detail)
 
-    def _fail(self, job: Job, error: str) -> Job:
-        if job.attempt + 1 >= self.rules.assessment_tries:
+    def _fail(self, job: Job, error: str, tell_failure: TellFailure | None) -> Job:
+        if job.attempt + 1 < self.rules.assessment_tries:
+            return self._postpone(job, error)
+        if tell_failure is None:
             return self._shelve(job, error)
-        return self._postpone(job, error)
+        try:
+            with Lease(self, job):
+                conclusion = tell_failure(job, error)
+        except (MmfError, OSError) as second:
+            return self._shelve(job, f"{error}; its report could not be written: {second}")
+        if not any(conclusion.objects.rglob("*.dcm")):
+            return self._shelve(job, error)
+        return self.jobs.conclude(job.job_id, self.name, conclusion, self.clock.now())
 
     def _postpone_delivery(self, job: Job, error: str, tries: int) -> Job:
         if job.attempt + 1 >= tries:

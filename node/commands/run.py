@@ -1,18 +1,22 @@
 """``mmf-node run``: assess the study in a folder, without a network."""
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.errors import MmfError
+from engines.errors import InvalidInput
 from engines.phase import ASSESSED_PHASES, Phase, parse_phase
+from node.errors import SettingsRefused
 from node.log import configure_log
 from node.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from node.app import FolderRequest
     from node.report.record import Report
 
 EXIT_NOT_ASSESSABLE = 3
@@ -41,7 +45,8 @@ def run(
     """Assesses the study in a folder: phases, segmentation, radiomics, networks, MMF, and the DICOM objects.
 
     The command is itself a request: no clinical row is needed, but without one the risk is Ensemble-DL's. Exit code:
-    0 assessed; 3 not assessable, with the reason (the objects are written all the same); 1 failed; 2 usage or settings.
+    0 assessed; 3 not assessable, with the reason (the objects are written all the same); 1 failed (report.json says why);
+    2 usage or settings.
     """
     overrides = parse_overrides(phase or [])
     settings = _settings(conf, clinical, models, allow_demo_models=allow_demo_models)
@@ -52,22 +57,22 @@ def run(
     from node.report.record import Status
 
     prepare_threads(settings.worker.threads)
-    report = assess_folder(
-        settings,
-        FolderRequest(folder=folder, requested=True, overrides=overrides),
-        case_folder=out / "case",
-        out=out,
-        progress=lambda step: typer.echo(f"  {step} ...", err=True),
-    )
+    request = FolderRequest(folder=folder, requested=True, overrides=overrides)
+    with _failures_told(settings, request, out, as_json=as_json):
+        report = assess_folder(
+            settings,
+            request,
+            case_folder=out / "case",
+            out=out,
+            progress=lambda step: typer.echo(f"  {step} ...", err=True),
+        )
     if as_json:
-        typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
+        _print_report(out)
     else:
         for line in describe(report, out):
             typer.echo(line)
     if report.status == Status.NOT_ASSESSABLE:
         raise typer.Exit(EXIT_NOT_ASSESSABLE)
-    if report.status == Status.FAILED:
-        raise MmfError(report.reason)
 
 
 def parse_overrides(words: Sequence[str]) -> dict[Phase, str]:
@@ -122,6 +127,29 @@ def describe(report: "Report", out: Path) -> list[str]:
     lines += [f"  {entry.kind}: {out / entry.path}" for entry in report.objects]
     lines.append("Research use only.")
     return lines
+
+
+@contextmanager
+def _failures_told(
+    settings: Settings, request: "FolderRequest", out: Path, *, as_json: bool
+) -> Iterator[None]:
+    """Writes the report of an assessment that ends in an error, and lets the error go on; a mistyped call has none."""
+    from node.app import tell_failure
+
+    try:
+        yield
+    finally:
+        error = sys.exception()
+        if isinstance(error, Exception) and not isinstance(error, (InvalidInput, SettingsRefused)):
+            told = tell_failure(
+                settings, request, f"the assessment failed: {type(error).__name__}: {error}", out
+            )
+            if as_json and told is not None:
+                _print_report(out)
+
+
+def _print_report(out: Path) -> None:
+    typer.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
 
 
 def _settings(

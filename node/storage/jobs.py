@@ -15,14 +15,15 @@ import structlog
 from engines.errors import InvalidInput
 from node.errors import JobMoveRefused
 from node.job import Job, JobState, check_move
-from node.ports import Answer, Conclusion, Delivery
+from node.ports import FAILED, UNCHANGED, Answer, Conclusion, Delivery
 from node.storage.database import decode_time, encode_time, open_database, write_transaction
 from node.storage.index import CT_IMAGE_STORAGE
 
 log = structlog.get_logger(__name__)
 
 MAXIMUM_RESULTS_PER_STUDY = 5
-"""Jobs of one study; a study that keeps growing after this many stops being re-assessed (dicom.md, section 1)."""
+"""Jobs of one study, those that changed nothing left out; a study that keeps growing after this many stops being
+re-assessed (dicom.md, section 1)."""
 
 _STORED = (Answer.STORED, Answer.STORED_WITH_WARNING)
 
@@ -80,7 +81,7 @@ class SqliteJobs:
                 )
                 _note(connection, jobs[0]["job_id"], now, JobState.WAITING, f"{images} images now")
                 return self.get(jobs[0]["job_id"])
-            if len(jobs) >= MAXIMUM_RESULTS_PER_STUDY:
+            if sum(row["outcome"] != UNCHANGED for row in jobs) >= MAXIMUM_RESULTS_PER_STUDY:
                 log.warning(
                     "the study grew again but has had its share of results",
                     study=study_instance_uid,
@@ -192,7 +193,8 @@ class SqliteJobs:
                     job_id,
                 ),
             )
-            _note(connection, job_id, now, JobState.SENDING, conclusion.outcome)
+            detail = f"{conclusion.outcome}: {conclusion.error}" if conclusion.error else conclusion.outcome
+            _note(connection, job_id, now, JobState.SENDING, detail)
             return self.get(job_id)
 
     def postpone(self, job_id: int, owner: str, due_at: datetime, error: str, now: datetime) -> Job:
@@ -305,9 +307,12 @@ class SqliteJobs:
         return tuple(self.move(row["job_id"], JobState.UNCONFIRMED, now, error=error) for row in rows)
 
     def retry(self, job_id: int, now: datetime) -> Job:
-        """Takes a job up again on an operator's word: the delivery when objects are built, else the assessment."""
+        """Takes a job up again on an operator's word: the delivery when objects are built, else the assessment.
+
+        Of an assessment that failed it is the assessment, even when its report is built.
+        """
         job = self.get(job_id)
-        built = bool(self._row(job_id)["objects"])
+        built = bool(self._row(job_id)["objects"]) and job.outcome != FAILED
         resend = built and job.state in {JobState.SHELVED, JobState.UNCONFIRMED, JobState.CONFIRMING}
         if job.state in {JobState.WAITING, JobState.SENDING} and not job.lease_owner:
             with self._lock:
@@ -368,8 +373,13 @@ class SqliteJobs:
         row = self._row(job_id)
         if not row["objects"]:
             raise JobMoveRefused(f"job {job_id} is {row['state']} and has no objects yet")
+        notes = [move.detail for move in self.history(job_id) if move.state is JobState.SENDING]
+        told = [note for note in notes if note.startswith(f"{FAILED}: ")]
         return Conclusion(
-            objects=Path(row["objects"]), outcome=row["outcome"], model_version=row["model_version"]
+            objects=Path(row["objects"]),
+            outcome=row["outcome"],
+            model_version=row["model_version"],
+            error=told[-1].removeprefix(f"{FAILED}: ") if row["outcome"] == FAILED and told else "",
         )
 
     def record_deliveries(

@@ -1,0 +1,128 @@
+"""The results folder of the node: what earlier jobs of a study left there, and the report of an assessment that failed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from pydicom import dcmread
+
+from engines.errors import InvalidInput
+from node.dicom.headers import READ_FAULTS
+from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
+from node.job import Job, JobState
+from node.ports import JobStore
+from node.report.bundle import REPORT_NAME, write_objects
+from node.report.json_form import read_json, write_json
+from node.report.record import ReasonCode, Report, Status
+from node.report.sources import ReportSources
+from node.study import CT_STORAGE, Study
+from node.succession import EarlierResult
+
+log = structlog.get_logger(__name__)
+
+_GIVEN = frozenset({JobState.SENDING, JobState.CONFIRMING, JobState.DONE, JobState.UNCONFIRMED})
+"""Jobs in these states have a result that the archive has or will get."""
+
+
+def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResult | None:
+    """Returns the result that stands for the study of a job until now, None when it has none.
+
+    It is the latest one that was given to the archive, or will be, among the jobs that this one supersedes; or the report
+    of its own failure, when the archive was told of it and an operator had the job taken up again.
+
+    Args:
+        jobs: the queue.
+        results: folder of results, one folder a job.
+        job: that is about to be assessed.
+    """
+    own = read_result(results / str(job.job_id)) if job.shown_at is not None else None
+    if own is not None and own.report.status == Status.FAILED:
+        return own
+    number = job.supersedes
+    while number is not None:
+        earlier = jobs.get(number)
+        if earlier.shown_at is not None or earlier.state in _GIVEN:
+            found = read_result(results / str(number))
+            if found is not None:
+                return found
+        number = earlier.supersedes
+    return None
+
+
+def read_result(folder: Path) -> EarlierResult | None:
+    """Returns the result in a folder, None when there is none that can be read."""
+    path = folder / REPORT_NAME
+    if not path.is_file():
+        return None
+    try:
+        report = read_json(path.read_text(encoding="utf-8"))
+        document = next((folder / entry.path for entry in report.objects if entry.kind == "SR"), None)
+        if document is None:
+            return EarlierResult(report=report, document=None)
+        header = dcmread(document, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+        return EarlierResult(
+            report=report, document=(str(header.SOPInstanceUID), str(header.SeriesInstanceUID))
+        )
+    except (InvalidInput, *READ_FAULTS) as error:
+        log.warning("an earlier result cannot be read and is not named as predecessor", error=str(error))
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An assessment that ended in an error.
+
+    Attributes:
+        study_instance_uid: of the study.
+        study: what could be read of it; None when nothing could.
+        reason: the error in words.
+        told: whether objects for the archive are made: somebody had asked for the assessment.
+    """
+
+    study_instance_uid: str
+    study: Study | None
+    reason: str
+    told: bool
+
+
+def write_failure(failure: Failure, out: Path, now: Callable[[], datetime]) -> Report:
+    """Returns the report of a failure after writing report.json and, where somebody is to be told, its objects.
+
+    The objects say that there is no risk, why, and what to do; a radiologist who waits for a result finds them in the
+    archive. They are made again with other UIDs when the assessment fails for another reason.
+
+    Args:
+        failure: what happened.
+        out: folder of the results.
+        now: aware UTC.
+
+    Raises:
+        ObjectInvalid: an object does not validate.
+        OSError: the disk is full.
+    """
+    study = failure.study
+    received = () if study is None else tuple(one for one in study.instances if not one.ours)
+    images = tuple(one for one in received if one.sop_class_uid in CT_STORAGE)
+    report = Report(
+        study_instance_uid=failure.study_instance_uid,
+        status=Status.FAILED,
+        concluded_at=now(),
+        reason_code=ReasonCode.PROCESSING_FAILED,
+        reason=failure.reason,
+        software_version=version("mmf-node"),
+        synthetic=any(one.manufacturer == SYNTHETIC_MANUFACTURER for one in images),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / REPORT_NAME).write_text(write_json(report), encoding="utf-8")
+    if failure.told and images:
+        report = write_objects(report, ReportSources(instance=images[0]), out)
+    log.error(
+        "assessment failed",
+        study=report.study_instance_uid,
+        reason=report.reason,
+        objects=len(report.objects),
+    )
+    return report
