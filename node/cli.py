@@ -10,6 +10,7 @@ from node.commands.check import check
 from node.commands.demo import demo
 from node.commands.export import export
 from node.commands.jobs import app as jobs
+from node.commands.models import app as models
 from node.commands.outcomes import app as outcomes
 from node.commands.phases import phases
 from node.commands.radiomics import radiomics
@@ -43,6 +44,7 @@ app.command("radiomics")(radiomics)
 app.command("verify")(verify)
 app.command("export")(export)
 app.add_typer(outcomes)
+app.add_typer(models)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from engines.endpoint import Endpoint
 from engines.ensemble import Ensemble
 from engines.errors import ModelRefused
 from engines.forest import Forest, forest_of_arrays
+from engines.lock import hold_lock
 from engines.mmf import ForestFront, ModelName, RiskModel
 from engines.models.card import ComparatorCard, CoxCard, EnsembleCard, ModelCard, read_card
 from engines.models.comparator import Comparator, ComparatorName
@@ -44,6 +45,7 @@ MANIFEST = "manifest.json"
 CARD = "card.toml"
 REFERENCE = "reference.json"
 CURRENT = "current.json"
+_LOCK = ".lock"
 
 MOST_BYTES = 4 << 30
 """Largest file of a model folder; the three networks at full size, float32, take 0.6 GB together."""
@@ -172,11 +174,13 @@ class Service:
     Attributes:
         since: when it was put into service, aware.
         by: who did it.
+        note: why, where that needs a word.
     """
 
     version: str
     since: datetime
     by: str
+    note: str = ""
 
 
 class ModelStore:
@@ -219,7 +223,10 @@ class ModelStore:
             entries = json.loads(path.read_text(encoding="utf-8"))["history"]
             return tuple(
                 Service(
-                    version=entry["version"], since=datetime.fromisoformat(entry["since"]), by=entry["by"]
+                    version=entry["version"],
+                    since=datetime.fromisoformat(entry["since"]),
+                    by=entry["by"],
+                    note=entry.get("note", ""),
                 )
                 for entry in entries
             )
@@ -260,17 +267,19 @@ class ModelStore:
             verify_folder(draft)
         return card.version
 
-    def promote(self, version: str, *, since: datetime, by: str) -> None:
+    def promote(self, version: str, *, since: datetime, by: str, note: str = "") -> None:
         """Puts an installed version into service after verifying it.
 
         Raises:
             ModelRefused: it is not installed, damaged, or already in service.
+            Busy: another process changes the version in service.
         """
         verify_folder(self.folder(version))
-        history = self.history()
-        if history and history[-1].version == version:
-            raise ModelRefused(f"model version {version} is already in service")
-        self._write((*history, Service(version=version, since=since, by=by)))
+        with hold_lock(self.root / _LOCK, f"a change of the model in service in {self.root}"):
+            history = self.history()
+            if history and history[-1].version == version:
+                raise ModelRefused(f"model version {version} is already in service")
+            self._write((*history, Service(version=version, since=since, by=by, note=note)))
 
     def rollback(self, *, since: datetime, by: str) -> str:
         """Puts the version before the present one back into service and returns it; the step is kept in the history.
@@ -282,12 +291,18 @@ class ModelStore:
         earlier = [entry.version for entry in history[:-1] if entry.version != history[-1].version]
         if not earlier:
             raise ModelRefused(f"no earlier model version has been in service in {self.root}")
-        self.promote(earlier[-1], since=since, by=by)
+        self.promote(earlier[-1], since=since, by=by, note=f"rollback from {history[-1].version}")
         return earlier[-1]
 
     def _write(self, history: tuple[Service, ...]) -> None:
         entries = [
-            {"version": entry.version, "since": entry.since.isoformat(), "by": entry.by} for entry in history
+            {
+                "version": entry.version,
+                "since": entry.since.isoformat(),
+                "by": entry.by,
+                "note": entry.note,
+            }
+            for entry in history
         ]
         write_json(
             {"schema": "mmf-model-service", "schema_version": 1, "history": entries}, self.root / CURRENT
