@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -33,9 +33,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises:
         SettingsRefused: the file was written by a newer version of this product.
     """
-    os.close(
-        os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
-    )  # SQLite gives its journals the mode of the file
+    _create(path)
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -92,6 +90,17 @@ def encode_time(moment: datetime) -> str:
 def decode_time(text: str) -> datetime:
     """Returns the aware UTC time of :func:`encode_time`."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def _create(path: Path) -> None:
+    """Makes an empty database file with our mode, which SQLite gives to its journals too; an existing one is not touched.
+
+    Opening and closing a file ends every lock that this process holds on it (POSIX). Done to a database that is in
+    use, the next process to leave would take itself for the last one and remove the journal under everybody's hands.
+    Source: sqlite.org/howtocorrupt.html, section 2.2.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
 
 
 def schema_version() -> int:

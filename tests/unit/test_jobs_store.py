@@ -1,6 +1,8 @@
 """The queue: one job for one set of images, leases that fence, legal moves only, a history that tells all."""
 
 import sqlite3
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -210,6 +212,21 @@ def test_the_database_is_durable_and_of_the_newest_schema(database):
     assert set(modes) == {"node.sqlite", "node.sqlite-wal", "node.sqlite-shm"}
     assert set(modes.values()) == {0o640}
     connection.close()
+
+
+def test_another_process_that_looks_and_leaves_does_not_take_the_journal_away(database):
+    def look():
+        program = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM study').fetchone()[0])"
+        return subprocess.check_output(
+            [sys.executable, "-S", "-c", program, str(database)], text=True
+        ).strip()
+
+    first, second = open_database(database), open_database(database)  # as receiver and inbox of one process
+    assert look() == "0"
+    first.execute("INSERT INTO study VALUES ('2.25.1', 1, 0, '')")
+    assert look() == "1"
+    first.close()
+    second.close()
 
 
 def test_a_database_of_a_newer_version_is_refused(database):
