@@ -25,9 +25,16 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "networks": Entry("networks", "networks", "Train Networks 1-3 and their rivals on a cohort."),
+    "fit": Entry("fit", "fit", "Fit every model of the method to a cohort, out-of-fold and for release."),
+    "release": Entry("release", "release", "Write and check the model folder of a fit."),
     "tune": Entry("tune", "tune", "Search hyper-parameters of a network on the validation cases."),
     "evaluate": Entry(
-        "evaluate", "evaluate", "Every table and figure of the supplement from a table of scores."
+        "evaluate",
+        "evaluate",
+        "Every table and figure of the supplement from a fitted cohort or a table of scores.",
+    ),
+    "ablate": Entry(
+        "ablate", "ablate", "The grids of supplementary Tables 2 and 3, planned and priced first."
     ),
     "demo-models": Entry("demo_models", "demo_models", "Train the demonstration models on phantoms."),
 }
@@ -44,7 +51,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_log_to_standard_error)
+    app.callback()(log_to_standard_error)
     for word, entry in COMMANDS.items():
         if word != asked:
             app.command(word, help=entry.help)(_list_only)
@@ -73,7 +80,7 @@ def _list_only() -> None:
     """Stands in the overview for a command that was not asked for."""
 
 
-def _log_to_standard_error() -> None:
+def log_to_standard_error() -> None:
     """Keeps standard output for results: log lines go to standard error, from INFO on."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

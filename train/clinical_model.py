@@ -165,7 +165,13 @@ class RiskFit:
     limits: tuple[str, ...] = ()
 
 
-def fit_risk_model(name: ModelName, rows: TrainingRows, settings: CoxSettings | None = None) -> RiskFit:
+def fit_risk_model(
+    name: ModelName,
+    rows: TrainingRows,
+    settings: CoxSettings | None = None,
+    *,
+    out_of_fold: FloatArray | None = None,
+) -> RiskFit:
     """Returns one model of one endpoint, with its cut-off and reference data from these rows alone.
 
     Rows with a missing input are left out (complete case); how many is in ``used``.
@@ -174,6 +180,8 @@ def fit_risk_model(name: ModelName, rows: TrainingRows, settings: CoxSettings | 
         name: MMF, Ensemble-DL or Benchmark.
         rows: the training cohort.
         settings: preset, estimator, ridge, cut-off.
+        out_of_fold: (n,), log hazards of the rows by models that have not seen them, NaN where missing; cut-offs come
+            from these. None takes the model's own log hazards at the out-of-fold ensemble scores.
 
     Raises:
         InvalidInput: no complete row, no variable that differs between them, or the same log hazard for everyone.
@@ -183,7 +191,8 @@ def fit_risk_model(name: ModelName, rows: TrainingRows, settings: CoxSettings | 
     fit = fit_hazard(name, rows, chosen)
     outcome = rows.outcome.take(fit.used)
     log_hazards = fit.log_hazards(rows.table(fit.names)[fit.used])
-    cutoff, words = choose_cutoff(chosen.cutoff.of(name), log_hazards, outcome, rows.description)
+    judged, known = (log_hazards, outcome) if out_of_fold is None else _known(out_of_fold, rows.outcome)
+    cutoff, words = choose_cutoff(chosen.cutoff.of(name), judged, known, rows.description)
     high = log_hazards > cutoff
     if high.all() or not high.any():
         raise InvalidInput(f"{name} {rows.endpoint}: no patient lies on one side of the cut-off {cutoff:g}")
@@ -308,6 +317,11 @@ def indicators(patients: Sequence[ClinicalVariables], variables: Sequence[Variab
     if any(value is None for row in table for value in row):
         raise InvalidInput("a clinical variable is missing; leave the row out or impute it first")
     return np.asarray(table, dtype=np.float64).reshape(len(patients), len(variables))
+
+
+def _known(scores: FloatArray, outcome: Outcome) -> tuple[FloatArray, Outcome]:
+    there = np.isfinite(scores)
+    return scores[there], outcome.take(there)
 
 
 def _univariable(clinical: FloatArray, outcome: Outcome) -> npt.NDArray[np.bool_]:

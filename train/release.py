@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,23 +16,29 @@ from engines.case import hash_file, replaced
 from engines.endpoint import Endpoint
 from engines.ensemble import Ensemble
 from engines.errors import ModelRefused
-from engines.mmf import ModelName
+from engines.forest import Forest
+from engines.mmf import ModelName, RiskModel
 from engines.models.card import (
+    ComparatorCard,
     ConcordanceCard,
     CoxCard,
     EnsembleCard,
+    ForestCard,
     ModelCard,
     NetworkCard,
     TrainingCard,
     write_card,
 )
+from engines.models.comparator import Comparator, ComparatorName
 from engines.models.cox_file import write_cox
 from engines.models.model import Model
 from engines.models.reference import Reference, write_reference
-from engines.models.store import CARD, MANIFEST, REFERENCE, load_model
+from engines.models.store import CARD, MANIFEST, REFERENCE, load_model, verify_folder
 from engines.network_input import Preprocessing
 from engines.networks.settings import NetworkName
 from train.clinical_model import RiskFit
+from train.errors import FitRefused
+from train.fit_folder import Fit
 
 if TYPE_CHECKING:
     from engines.networks.heads import RiskNetwork
@@ -68,6 +75,7 @@ class FittedParts:
         half: store kernels of the networks as float16; round them first with ``engines.networks.weights.round_weights``.
         ensembles: by endpoint, fitted on the log-risks of these networks.
         risk_fits: every Cox model, at least MMF and Ensemble-DL of both endpoints.
+        comparators: Radiomic and mRECIST, where the cohort had what they need.
     """
 
     preprocessing: Preprocessing
@@ -76,6 +84,7 @@ class FittedParts:
     ensembles: Mapping[Endpoint, Ensemble]
     risk_fits: tuple[RiskFit, ...]
     reference: Reference
+    comparators: tuple[Comparator, ...] = ()
 
 
 def write_release(
@@ -100,6 +109,7 @@ def write_release(
     network_cards = _write_networks(folder, parts)
     ensemble_cards = tuple(_write_ensemble(folder, ensemble) for ensemble in parts.ensembles.values())
     cox_cards = tuple(_write_cox_model(folder, fit) for fit in parts.risk_fits)
+    comparator_cards = tuple(_write_comparator(folder, comparator) for comparator in parts.comparators)
     _write_text(folder / REFERENCE, write_reference(parts.reference))
     card = ModelCard(
         name=statement.name,
@@ -114,12 +124,71 @@ def write_release(
         ensembles=ensemble_cards,
         cox=cox_cards,
         concordance=statement.concordance,
+        comparators=comparator_cards,
     )
     _write_text(folder / CARD, write_card(card))
     seal_model(folder)
     model = load_model(folder, allow_demonstration=True)
     _compare(model, parts, probe)
     return model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseWords:
+    """What the person who releases a model says of it.
+
+    Attributes:
+        limits: beside those that the fit states itself.
+        created: aware time.
+    """
+
+    name: str
+    version: str
+    intended_use: str
+    limits: tuple[str, ...]
+    created: datetime
+
+
+def release_fit(fit: Fit, folder: Path, words: ReleaseWords) -> Model:
+    """Copies the model of a fit under its final name, loads it, compares it with the fit's, and returns it.
+
+    Args:
+        fit: a finished fit.
+        folder: must be absent or empty.
+        words: of the card.
+
+    Raises:
+        FitRefused: the model in the fit is another than its record tells.
+        ModelRefused: the folder is not empty, the fit's model is damaged, or a word does not fit the card.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelRefused(f"{folder} is not empty; a release never overwrites another")
+    source = verify_folder(fit.paths.model)
+    candidate = load_model(fit.paths.model, allow_demonstration=True).card
+    if (candidate.demonstration, candidate.created) != (fit.record.cohort.synthetic, fit.record.created):
+        raise FitRefused(
+            f"{fit.paths.model} is not the model of {fit.paths.record}; run `mmf-train fit` again"
+        )
+    card = replace(
+        candidate,
+        name=words.name,
+        version=words.version,
+        intended_use=words.intended_use,
+        limits=(*words.limits, *candidate.limits),
+        created=words.created,
+    )
+    text = write_card(card)
+    for name in source.files:
+        if name != CARD:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            copyfile(fit.paths.model / name, folder / name)
+    _write_text(folder / CARD, text)
+    seal_model(folder)
+    released = verify_folder(folder)
+    changed = [name for name in source.files if name != CARD and released.files[name] != source.files[name]]
+    if changed:
+        raise ModelRefused(f"{folder}: {', '.join(changed)} changed while it was copied; release again")
+    return load_model(folder, allow_demonstration=True)
 
 
 def seal_model(folder: Path) -> None:
@@ -151,10 +220,7 @@ def _write_networks(folder: Path, parts: FittedParts) -> tuple[NetworkCard, ...]
 
 
 def _write_ensemble(folder: Path, ensemble: Ensemble) -> EnsembleCard:
-    file = f"forests/{ensemble.endpoint.value.lower()}.safetensors"
-    arrays = {name: np.ascontiguousarray(array) for name, array in ensemble.forest.arrays().items()}
-    with replaced(folder / file) as draft:
-        draft.write_bytes(save_arrays(arrays))
+    file = _write_forest(folder, f"forests/{ensemble.endpoint.value.lower()}.safetensors", ensemble.forest)
     return EnsembleCard(
         endpoint=ensemble.endpoint,
         networks=tuple(map(NetworkName, ensemble.networks)),
@@ -174,6 +240,42 @@ def _write_cox_model(folder: Path, fit: RiskFit) -> CoxCard:
         file=file,
         cutoff=model.cutoff,
         cutoff_rule=model.cutoff_rule,
+        forest=_write_front(folder, model),
+    )
+
+
+def _write_front(folder: Path, model: RiskModel) -> ForestCard | None:
+    if model.front is None:
+        return None
+    file = f"forests/{model.name.value.lower()}-{model.endpoint.value.lower()}.safetensors"
+    return ForestCard(
+        file=_write_forest(folder, file, model.front.forest),
+        names=model.front.names,
+        mean_contributions=tuple(model.front.mean_contributions.tolist()),
+    )
+
+
+def _write_forest(folder: Path, file: str, forest: Forest) -> str:
+    arrays = {name: np.ascontiguousarray(array) for name, array in forest.arrays().items()}
+    with replaced(folder / file) as draft:
+        draft.write_bytes(save_arrays(arrays))
+    return file
+
+
+def _write_comparator(folder: Path, comparator: Comparator) -> ComparatorCard:
+    word = {
+        ComparatorName.RADIOMIC: "radiomic",
+        ComparatorName.MRECIST: "mrecist",
+        ComparatorName.MRECIST_FROM_START: "mrecist-no-landmark",
+    }[comparator.name]
+    file = f"cox/{word}-{comparator.endpoint.value.lower()}.json"
+    _write_text(folder / file, write_cox(comparator.cox))
+    return ComparatorCard(
+        endpoint=comparator.endpoint,
+        model=comparator.name,
+        file=file,
+        cutoff=comparator.cutoff,
+        cutoff_rule=comparator.cutoff_rule,
     )
 
 

@@ -94,5 +94,5 @@ def score_responses(
     known = known if allowed is None else known & allowed
     scores = np.full(known.size, np.nan)
     if known.any():
-        scores[known] = log_hazard(cox, responses.non_responder[known])
+        scores[known] = log_hazard(cox, responses.non_responder[known][:, np.newaxis])
     return scores

@@ -84,7 +84,9 @@ def networks(
         return
     if cohort is None:
         raise InvalidInput("--cohort is needed: a folder of case folders")
-    plans = _plans(only, seeds, sizes, {name: _shorten(s, epochs) for name, s in chosen.schedules.items()})
+    plans = _plans(
+        only, seeds, sizes, {name: shorten_schedule(s, epochs) for name, s in chosen.schedules.items()}
+    )
     sides = {plan.settings.side for plan in plans}
     if len(sides) != 1:
         raise InvalidInput(
@@ -212,8 +214,8 @@ def _plans(
     ]
 
 
-def _shorten(schedule: "Schedule", epochs: int | None) -> "Schedule":
-    """The schedule with another number of epochs; the shares of warm-up and reconstruction stay."""
+def shorten_schedule(schedule: "Schedule", epochs: int | None) -> "Schedule":
+    """Returns the schedule with another number of epochs; the shares of warm-up and reconstruction stay."""
     if epochs is None:
         return schedule
     share = epochs / schedule.epochs
