@@ -19,6 +19,7 @@ from train.data import IntArray, Split, TrainingData, check_training_data
 from train.errors import CohortRefused, RecipeRefused, TrainingStopped
 from train.identity import describe_run
 from train.losses import TaskWeights, measure_losses
+from train.memory import allocate
 from train.prefetch import prefetch
 from train.progress import EpochRecord, Selection, smoothed_c
 from train.ranks import Ranks
@@ -173,6 +174,7 @@ class _Run:
         self.training_rows = data.rows(Split.TRAINING)
         self.validation_rows = data.rows(Split.VALIDATION)
         self.reconstructs = getattr(self.network, "autoencoder", None) is not None
+        self.memory = allocate((schedule.batch_size, *settings.input_shape), torch.float32, self.device)
 
     def train_epoch(self) -> None:
         """Goes once through the training cases, validates, chooses, saves."""
@@ -182,8 +184,8 @@ class _Run:
         self.network.train()
         sums: dict[str, list[float]] = {}
         waited = 0.0
-        pools = self._pools()
-        for step, (rows, inputs, wait) in enumerate(prefetch(self.data.inputs, pools)):
+        reader = prefetch(self.data.inputs, self._pools(), pinned=self.device.type == "cuda")
+        for step, (rows, inputs, wait) in enumerate(reader):
             waited += wait
             result = self._step(step, rows, inputs, unsupervised)
             for task, loss in result.losses.items():
@@ -268,7 +270,7 @@ class _Run:
             pool.append(
                 MicroBatch(
                     inputs=_Prepared(
-                        inputs[place[0] : place[-1] + 1], self.schedule.augmentation, seed, self.device
+                        inputs[place[0] : place[-1] + 1], self.schedule.augmentation, seed, self.memory
                     ),
                     targets=self.data.targets(rows[place], self.device),
                     seed=seed,
@@ -380,19 +382,23 @@ class _Run:
 
 
 class _Prepared:
-    """Gives a micro-batch's inputs on the device, float32 and augmented, the same at each call."""
+    """Gives a micro-batch's inputs on the device, float32 and augmented, the same at each call.
 
-    def __init__(self, inputs: torch.Tensor, probability: float, seed: int, device: torch.device) -> None:
-        self.inputs, self.probability, self.seed, self.device = inputs, probability, seed, device
+    Args:
+        inputs: (n, phases, side, side, side) float16, on the CPU.
+        probability: of each change.
+        seed: decides the changes.
+        memory: float32 on the device, for n cases or more; what was there before is gone.
+    """
+
+    def __init__(self, inputs: torch.Tensor, probability: float, seed: int, memory: torch.Tensor) -> None:
+        self.inputs, self.probability, self.seed, self.memory = inputs, probability, seed, memory
 
     def __call__(self) -> torch.Tensor:
-        inputs = self.inputs.to(self.device, non_blocking=True).float()
-        if self.probability > 0:
-            generator = torch.Generator().manual_seed(self.seed)
-            inputs = apply_augmentation(
-                inputs, draw_augmentation(inputs.shape[0], self.probability, generator)
-            )
-        return inputs.contiguous(memory_format=torch.channels_last_3d)
+        inputs = self.inputs.to(self.memory.device, non_blocking=True)
+        drawn = draw_augmentation(inputs.shape[0], self.probability, torch.Generator().manual_seed(self.seed))
+        changed = apply_augmentation(inputs, drawn, self.memory)
+        return changed.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

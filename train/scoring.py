@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from engines.networks.heads import LABELS, RiskNetwork, age_years
 from engines.survival.concordance import harrell_c
 from train.data import FloatArray, IntArray, TrainingData
+from train.prefetch import prefetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,11 +61,9 @@ def score_cases(
     network.eval()
     parts: list[torch.Tensor] = []
     with torch.inference_mode():
-        for start in range(0, rows.size, batch_size):
-            batch = torch.from_numpy(
-                np.asarray(inputs[rows[start : start + batch_size]], dtype=np.float32)
-            ).to(device)
-            output = network(batch)
+        batches = [rows[start : start + batch_size] for start in range(0, rows.size, batch_size)]
+        for _rows, batch, _seconds in prefetch(inputs, batches, pinned=device.type == "cuda"):
+            output = network(batch.to(device).float())
             columns = [
                 output.os_log_risk,
                 output.pfs_log_risk,

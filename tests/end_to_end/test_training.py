@@ -15,7 +15,7 @@ from train.data import Split, check_training_data
 from train.errors import CohortRefused, RecipeRefused
 from train.loop import train_network
 from train.losses import TaskWeights
-from train.prefetch import prefetch, read_rows
+from train.prefetch import prefetch
 from train.progress import EpochRecord, Selection, smoothed_c
 from train.ranks import Ranks
 from train.recipes import Schedule, read_recipe, read_schedule
@@ -82,12 +82,15 @@ def test_augmentation_is_drawn_apart_from_its_application():
 
 
 def test_zoom_magnifies_about_the_centre():
-    inputs = torch.zeros(2, 1, 16, 16, 16)
-    inputs[:, :, 4:12, 4:12, 4:12] = 1.0
+    inputs = torch.zeros(2, 1, 20, 20, 20)
+    inputs[:, :, 5:15, 5:15, 5:15] = 1.0
     drawn = draw_augmentation(2, 0.0, torch.Generator())
-    zoomed = apply_augmentation(inputs, replace(drawn, zoom=torch.tensor([1.1, 0.9])))
+    zoom = torch.tensor([1.1, 0.9], dtype=torch.float64)
+    zoomed = apply_augmentation(inputs, replace(drawn, zoom=zoom))
     assert zoomed[0].sum() / inputs[0].sum() == pytest.approx(1.1**3, rel=0.03)
     assert zoomed[1].sum() / inputs[1].sum() == pytest.approx(0.9**3, rel=0.03)
+    corner = zoomed.flip((2, 3, 4))
+    torch.testing.assert_close(corner, zoomed, rtol=0, atol=1e-5)
 
 
 def test_each_change_happens_as_often_as_asked():
@@ -216,10 +219,11 @@ def test_batches_are_read_ahead_in_order(tmp_path):
     np.save(tmp_path / "cache.npy", np.arange(24, dtype=np.float16).reshape(6, 1, 1, 2, 2))
     mapped = np.load(tmp_path / "cache.npy", mmap_mode="r")
     batches = [np.array([4, 1]), np.array([0]), np.array([5, 2, 3])]
-    read = list(prefetch(mapped, batches, ahead=1))
-    assert [rows.tolist() for rows, _, _ in read] == [[4, 1], [0], [5, 2, 3]]
-    assert all(np.array_equal(t.numpy(), mapped[rows]) for rows, t, _ in read)
-    assert np.array_equal(read_rows(mapped, np.array([3, 0])), mapped[[3, 0]])
+    for ahead in (1, 2, 9):
+        read = [(rows, inputs.clone()) for rows, inputs, _ in prefetch(mapped, batches, ahead)]
+        assert [rows.tolist() for rows, _ in read] == [[4, 1], [0], [5, 2, 3]]
+        assert all(np.array_equal(inputs.numpy(), mapped[rows]) for rows, inputs in read)
+    assert list(prefetch(mapped, [])) == []
     for _rows, _inputs, _wait in prefetch(mapped, batches, ahead=1):
         break  # leaving early ends the reader
 
