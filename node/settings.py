@@ -245,7 +245,7 @@ class LearningSection(_Section):
     locked_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     looks: Annotated[int, Field(ge=1, le=100)] = 5
     margin: Annotated[float, Field(gt=0, le=0.5)] = 0.02
-    minimum_power: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    minimum_power: Annotated[float, Field(ge=0, lt=1)] = 0.5
     automatic: bool = False
 
     @field_validator("time_zone")

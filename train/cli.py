@@ -36,6 +36,9 @@ COMMANDS = {
     "ablate": Entry(
         "ablate", "ablate", "The grids of supplementary Tables 2 and 3, planned and priced first."
     ),
+    "nightly": Entry(
+        "nightly", "nightly", "Train on new cases and judge the candidate against the running model."
+    ),
     "demo-models": Entry("demo_models", "demo_models", "Train the demonstration models on phantoms."),
 }
 """Every command. Registering one is one line here; its module is imported only when it is asked for."""

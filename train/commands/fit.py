@@ -139,7 +139,7 @@ def fit(
     if planned:
         _show_costs(estimate_cost(plan, units), processes, as_json)
         return
-    with _executor(processes, dask) as executor:
+    with open_executor(processes, dask) as executor:
         fitted = fit_cohort(read, plan, target, created=datetime.now(UTC), executor=executor, tell=_tell)
     if as_json:
         sys.stdout.write(fitted.paths.record.read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ def _side(recipe: "Recipe") -> int:
 
 
 @contextmanager
-def _executor(processes: int, dask: str | None) -> Iterator[Executor | None]:
+def open_executor(processes: int, dask: str | None) -> Iterator[Executor | None]:
     """Gives what trains networks side by side: dask's workers, fresh processes, or nothing for one."""
     if dask is not None:
         if find_spec("distributed") is None:
