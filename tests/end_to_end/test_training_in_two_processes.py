@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engines.networks.settings import ENSEMBLE
 from tests.end_to_end.two_ranks import compute
 from train.ranks import Ranks
 
@@ -28,12 +29,14 @@ def ranks(tmp_path_factory):
     return [load_file(out / f"rank-{rank}.safetensors") for rank in (0, 1)]
 
 
-def test_two_processes_give_one_processs_gradient(ranks):
+@pytest.mark.parametrize("name", ENSEMBLE)
+def test_two_processes_give_one_processs_gradient(name, ranks):
     torch.set_num_threads(1)
-    alone = compute(Ranks())
+    alone = compute(name, Ranks())
     for rank in ranks:
         for key, gradient in alone.items():
-            torch.testing.assert_close(rank[f"gradient.{key}"], gradient, rtol=1e-9, atol=1e-9, msg=key)
+            summed = rank[f"gradient.{name.value}.{key}"]
+            torch.testing.assert_close(summed, gradient, rtol=1e-9, atol=1e-9, msg=key)
 
 
 def test_both_processes_end_with_the_same_weights(ranks):

@@ -1,4 +1,4 @@
-"""Run by the usual launcher in two processes: each computes its half of a pool; rank 0 writes the summed gradient.
+"""Run by the usual launcher in two processes: each computes its half of a pool and writes the summed gradients.
 
 Also trains a miniature for a few epochs and writes each rank's final weights, which must agree.
 """
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from engines.networks.registry import build_network
-from engines.networks.settings import NetworkName, read_settings
+from engines.networks.settings import ENSEMBLE, NetworkName, read_settings
 from tests.training_cohort import make_cohort
 from train.loop import RunOptions, train_network
 from train.losses import TaskWeights
@@ -23,15 +23,20 @@ from train.step import MicroBatch, compute_gradients
 
 TINY = read_settings({"side": 16, "width": 0.125, "depth": 0.1, "dropout": 0.0, "norm_momentum": 0.2})
 SCHEDULE = Schedule(epochs=5, warm_up_epochs=0, batch_size=4, learning_rate=1e-3, augmentation=0.3, l1=1e-4)
-POOL = 7
-"""Cases of the pool: an odd number, so that the ranks hold 4 and 3."""
+POOL = 9
+"""Cases of the pool: an odd number, so that the ranks hold 5 and 4."""
 
 
-def compute(ranks: Ranks) -> dict[str, torch.Tensor]:
+def compute(name: NetworkName, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Returns the gradient of the pooled loss that this rank ends up with."""
-    data, _, _ = make_cohort(16, side=16)
+    side = 32 if name is NetworkName.NETWORK2 else 16
+    data, _, _ = make_cohort(16, side=side)
     torch.manual_seed(0)
-    network = build_network(NetworkName.NETWORK1, TINY).double().eval()
+    settings = replace(TINY, side=side, width=0.04 if side == 32 else TINY.width)
+    network = build_network(name, settings).double().eval()
+    network.training = (
+        True  # the network alone, so that Network 2 reconstructs; norms stay in evaluation mode
+    )
     weights = TaskWeights().double()
     rows = np.array_split(np.arange(POOL), ranks.count)[ranks.rank]
     pool = [
@@ -51,7 +56,11 @@ def main() -> None:
     """Writes rank-N.safetensors (gradient and final weights) into the folder named on the command line."""
     torch.set_num_threads(1)
     ranks = join_ranks()
-    tensors = {f"gradient.{key}": gradient.clone() for key, gradient in compute(ranks).items()}
+    tensors = {
+        f"gradient.{name.value}.{key}": gradient.clone()
+        for name in ENSEMBLE
+        for key, gradient in compute(name, ranks).items()
+    }
     data, _, _ = make_cohort(12, side=16)
     trained = train_network(
         NetworkName.NETWORK1, replace(TINY, dropout=0.1), data, SCHEDULE, options=RunOptions(ranks=ranks)
