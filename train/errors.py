@@ -21,3 +21,7 @@ class CheckpointRefused(MmfError):
 
 class FitRefused(MmfError):
     """The folder of a fit is damaged, incomplete, or of another cohort or plan. Choose another folder, or fit again."""
+
+
+class AblationRefused(MmfError):
+    """The folder of an ablation is damaged, or belongs to another plan. Choose another output folder, or run it again."""

@@ -70,7 +70,7 @@ def test_report_of_a_synthetic_table(tmp_path, monkeypatch, capsys):
     assert {"supplementary_table_1_auc_pfs", "supplementary_table_6_cox_os", "tripod_ai"} <= tables
     with (out / "tables" / "supplementary_table_8_agents.csv").open(newline="") as file:
         agents = {row["Agent"]: row["training"] for row in csv.DictReader(file)}
-    assert agents["camrelizumab"] == agents["apatinib"] == "25 (33%)"
+    assert agents["camrelizumab"] == agents["apatinib"] == "25 (50%)"
     with (out / "tables" / "supplementary_table_1_auc_pfs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} == {"heading", "value", "published"}

@@ -1,6 +1,7 @@
 """Cohorts of scored case folders as a table to evaluate; the case folders here hold JSON files alone."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from engines.endpoint import Endpoint
 from engines.errors import InvalidInput
 from engines.mmf import Group, ModelName, Risk
 from engines.models.model import EndpointScores, Scores
-from train.commands.evaluate import read_source
-from train.errors import CohortRefused
+from train.commands.evaluate import evaluate, read_source
+from train.errors import CohortRefused, FitRefused
 from train.evaluate.case_scores import read_case_scores
 from train.evaluate.measures import CutoffRule, derive_cutoffs
 
@@ -146,8 +147,33 @@ def test_cohort_without_scores_is_refused(tmp_path):
         read_case_scores(tmp_path / "home")
 
 
-def test_one_source_is_asked_for(tmp_path):
-    with pytest.raises(InvalidInput, match="either --table"):
-        read_source(None, None, ())
-    with pytest.raises(InvalidInput, match="--external goes with --cohort"):
-        read_source(tmp_path, None, (tmp_path,))
+def test_cohort_without_fit_and_scores_names_the_command_that_is_missing(tmp_path):
+    write_case(tmp_path / "home", "c1", 0.1, scored=False)
+    with pytest.raises(CohortRefused, match=r"run `mmf-train fit --cohort .*home` first"):
+        read_source((tmp_path / "home",), tmp_path)
+
+
+def test_unfinished_fit_beside_the_cohort_is_said_and_not_passed_by(tmp_path):
+    write_case(tmp_path / "home", "c1", 0.1)
+    (tmp_path / "home-fit" / "networks").mkdir(parents=True)
+    with pytest.raises(FitRefused, match="fit in progress"):
+        read_source((tmp_path / "home",), tmp_path)
+
+
+def test_scored_cases_bring_what_their_folders_tell(cohort):
+    table, evidence = read_source((cohort,), cohort)
+    assert evidence.fit is None
+    assert len(evidence.facts.cases) == 6
+    assert table.cohorts == ("training", "testing")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({}, "either --table"), ({"table": "t.csv", "external": ["e"]}, "go with --cohort")],
+)
+def test_one_source_is_asked_for(tmp_path, options, words):
+    paths = {
+        name: [Path(word) for word in v] if isinstance(v, list) else Path(v) for name, v in options.items()
+    }
+    with pytest.raises(InvalidInput, match=words):
+        evaluate(tmp_path / "report", **paths)

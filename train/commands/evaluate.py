@@ -1,4 +1,4 @@
-"""``mmf-train evaluate``: every table and figure of the supplement from ready scores."""
+"""``mmf-train evaluate``: every table and figure of the supplement from ready scores, or from a cohort and its fit."""
 
 import sys
 from pathlib import Path
@@ -6,14 +6,21 @@ from typing import Annotated
 
 import typer
 
+from engines.case import list_cases
 from engines.errors import InvalidInput
 from engines.survival.bootstrap import DEFAULT_REPEATS
+from train.errors import CohortRefused
 from train.evaluate.case_scores import read_case_scores
+from train.evaluate.evidence import Evidence, gather_evidence, read_facts
 from train.evaluate.folder import encode_json, write_report
 from train.evaluate.json_form import encode_records
 from train.evaluate.measures import CutoffRule, Settings
 from train.evaluate.report import evaluate_scores
 from train.evaluate.score_table import ScoreTable, read_score_table
+from train.fit_folder import Fit, default_fit_folder, read_fit
+
+EXTERNAL = "external"
+"""Folder of the report that holds the scores of external cohorts."""
 
 
 def evaluate(
@@ -27,12 +34,20 @@ def evaluate(
     ] = None,
     cohort: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of case folders that a released model has scored; splits.csv names its parts."
-        ),
+        typer.Option(help="Folder of case folders with a fit, or that a released model has scored."),
     ] = None,
     external: Annotated[
-        list[Path] | None, typer.Option(help="Further cohort of scored cases; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Further cohort, scored by the released parts of the fit; may be repeated."),
+    ] = None,
+    fit: Annotated[
+        Path | None, typer.Option(help="Folder of the fit of --cohort. Default: COHORT-fit beside it.")
+    ] = None,
+    ablation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `mmf-train ablate`. Default: COHORT-ablation beside it, where there is one."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, unrounded, as JSON.")] = False,
     repeats: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = DEFAULT_REPEATS,
@@ -41,13 +56,25 @@ def evaluate(
         CutoffRule, typer.Option(help="Rule of the cut-offs on the discovery cohort.")
     ] = CutoffRule.MEDIAN,
 ) -> None:
-    """Evaluate ready scores: discrimination, risk groups, calibration, net benefit, subgroups, beside the published values.
+    """Evaluate prognostic models: discrimination, risk groups, calibration, net benefit, subgroups, beside published values.
 
     Give --table, or --cohort with any --external. Cut-offs come from discovery (= training + validation), or from the
-    first cohort named when there is none; those of a released model belong to it.
+    first cohort named when there is none; those of a fit or a released model belong to it.
     """
     settings = Settings(repeats=repeats, seed=seed, cutoff=cutoff)
-    evaluation = evaluate_scores(read_source(table, cohort, tuple(external or ())), settings)
+    folders = () if cohort is None else (cohort, *(external or ()))
+    if (table is None) == (cohort is None):
+        raise InvalidInput("give either --table FILE.csv or --cohort DIR")
+    if table is not None and (external or fit or ablation):
+        raise InvalidInput(
+            "--external, --fit and --ablation go with --cohort; a table names its cohorts in a column"
+        )
+    scores, evidence = (
+        (read_score_table(table), Evidence())
+        if table is not None
+        else read_source(folders, out / EXTERNAL, fit=fit, ablation=ablation)
+    )
+    evaluation = evaluate_scores(scores, settings, evidence)
     records = encode_records(evaluation.records, evaluation.risks)
     files = write_report(evaluation.document, records, out)
     if as_json:
@@ -55,17 +82,52 @@ def evaluate(
     typer.echo(f"{len(files)} files written; open {out / 'report.html'}", err=True)
 
 
-def read_source(table: Path | None, cohort: Path | None, external: tuple[Path, ...]) -> ScoreTable:
-    """Returns the table of the one source that was given.
+def read_source(
+    folders: tuple[Path, ...], scored: Path, *, fit: Path | None = None, ablation: Path | None = None
+) -> tuple[ScoreTable, Evidence]:
+    """Returns the scores of a cohort and what is known beside them: from its fit, else from its cases' own scores.
+
+    Args:
+        folders: the cohort, then external cohorts.
+        scored: where the scores of external cohorts by the released parts are written.
+        fit: folder; None looks beside the cohort.
+        ablation: folder; None looks beside the cohort.
 
     Raises:
-        InvalidInput: none, both, or external cohorts beside a table; or a fault of the table.
-        CohortRefused: a fault of a cohort.
+        CohortRefused: neither a fit nor scored cases; cohorts that do not go together.
+        FitRefused: the fit is damaged or unfinished.
     """
-    if (table is None) == (cohort is None):
-        raise InvalidInput("give either --table FILE.csv or --cohort DIR")
-    if cohort is not None:
-        return read_case_scores(cohort, external)
-    if table is None or external:
-        raise InvalidInput("--external goes with --cohort; a table names its cohorts in a column")
-    return read_score_table(table)
+    finished = _find_fit(folders[0], fit)
+    if finished is not None:
+        external = _score_external(finished, folders[1:], scored)
+        return gather_evidence(finished, folders, external, ablation)
+    if not any((case / "scores.json").is_file() for case in list_cases(folders[0])):
+        raise CohortRefused(
+            f"{folders[0]} has no fit ({default_fit_folder(folders[0])}) and no scored case; run"
+            f" `mmf-train fit --cohort {folders[0]}` first"
+        )
+    scores, facts = read_facts(read_case_scores(folders[0], folders[1:]), folders)
+    return scores, Evidence(facts=facts)
+
+
+def _find_fit(cohort: Path, explicit: Path | None) -> Fit | None:
+    """The fit that was named, or the one beside the cohort; an unfinished one beside the cohort is refused, not passed by."""
+    if explicit is not None:
+        return read_fit(explicit)
+    folder = default_fit_folder(cohort)
+    return read_fit(folder) if folder.is_dir() else None
+
+
+def _score_external(fit: Fit, folders: tuple[Path, ...], scored: Path) -> tuple[ScoreTable, ...]:
+    """The external cohorts, scored by the released parts of the fit; torch is needed only for them."""
+    if not folders:
+        return ()
+    from train.fitted import write_external_table
+
+    scored.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for folder in folders:
+        path = scored / f"{folder.resolve().name}.csv"
+        write_external_table(fit, folder, path)
+        tables.append(read_score_table(path))
+    return tuple(tables)

@@ -1,5 +1,6 @@
 """Absolute risk from a score: a Cox model of the score on discovery, then calibration, Brier score and net benefit elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from engines.survival.decision import NetBenefit, decision_curve
 from engines.survival.outcome import BoolArray, FloatArray, Outcome
 from engines.survival.roc import explain_horizon
 from train.evaluate.measures import AUC_MONTHS
-from train.evaluate.score_table import EndpointColumns, ScoreTable
+from train.evaluate.score_table import COPIES, EndpointColumns, ScoreTable
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Threshold probabilities of the decision curve (OURS)."""
@@ -50,7 +51,33 @@ class RiskRecord:
     integrated: IntegratedBrier | None
 
 
-def measure_risk(table: ScoreTable) -> tuple[RiskRecord, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoreFit:
+    """The Cox model of one score alone on the cut-off cohort, from which its absolute risk comes."""
+
+    endpoint: str
+    model: str
+    cox: CoxFit
+
+
+def fit_scores(table: ScoreTable) -> tuple[ScoreFit, ...]:
+    """Returns the Cox model of each score alone on the cut-off cohort; scores that cannot be fitted are left out.
+
+    Args:
+        table: checked scores.
+    """
+    fits = []
+    for endpoint in table.endpoints:
+        discovery = table.rows(table.cutoff_cohort) & endpoint.known
+        for model, by_endpoint in table.scores.items():
+            score = by_endpoint[endpoint.name]
+            cox = _fit_score(score, endpoint, discovery & ~np.isnan(score), model)
+            if cox is not None:
+                fits.append(ScoreFit(endpoint=endpoint.name, model=model, cox=cox))
+    return tuple(fits)
+
+
+def measure_risk(table: ScoreTable, fits: Sequence[ScoreFit] | None = None) -> tuple[RiskRecord, ...]:
     """Returns the performance of each model's absolute risk in each cohort.
 
     The risk is that of a Cox model of the score alone, fitted on the cut-off cohort: a score has no probability of
@@ -58,31 +85,29 @@ def measure_risk(table: ScoreTable) -> tuple[RiskRecord, ...]:
 
     Args:
         table: checked scores.
+        fits: from ``fit_scores``, where the caller has them.
     """
     records = []
-    for endpoint in table.endpoints:
+    by_name = {endpoint.name: endpoint for endpoint in table.endpoints}
+    for fit in fit_scores(table) if fits is None else fits:
+        endpoint, score = by_name[fit.endpoint], table.scores[fit.model][fit.endpoint]
         discovery = table.rows(table.cutoff_cohort) & endpoint.known
-        for model, by_endpoint in table.scores.items():
-            score = by_endpoint[endpoint.name]
-            fit = _fit_score(score, endpoint, discovery & ~np.isnan(score), model)
-            if fit is None:
+        for cohort in table.cohorts:
+            rows = table.rows(cohort) & endpoint.known & ~np.isnan(score)
+            if not rows.any():
                 continue
-            for cohort in table.cohorts:
-                rows = table.rows(cohort) & endpoint.known & ~np.isnan(score)
-                if not rows.any():
-                    continue
-                months = AUC_MONTHS[endpoint.name]
-                outcome = endpoint.outcome(rows)
-                records.append(
-                    RiskRecord(
-                        cohort=cohort,
-                        endpoint=endpoint.name,
-                        model=model,
-                        apparent=bool((discovery & rows).any()),
-                        horizons=tuple(_at_month(fit, score[rows], outcome, month) for month in months),
-                        integrated=_integrate(fit, score[rows], outcome, months),
-                    )
+            months = AUC_MONTHS[endpoint.name]
+            outcome = endpoint.outcome(rows)
+            records.append(
+                RiskRecord(
+                    cohort=cohort,
+                    endpoint=endpoint.name,
+                    model=fit.model,
+                    apparent=cohort in COPIES.values() or bool((discovery & rows).any()),
+                    horizons=tuple(_at_month(fit.cox, score[rows], outcome, month) for month in months),
+                    integrated=_integrate(fit.cox, score[rows], outcome, months),
                 )
+            )
     return tuple(records)
 
 

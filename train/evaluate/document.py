@@ -1,5 +1,6 @@
 """A report as data: sections of text, tables and figures, to be written as HTML, PDF and CSV."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,10 +15,15 @@ class RowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row; a heading has one cell."""
+    """One row; a heading has one cell.
+
+    Attributes:
+        target: name of a table, or title of a section, that the last cell links to; "" = no link.
+    """
 
     cells: tuple[str, ...]
     kind: RowKind = RowKind.VALUE
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,13 @@ class Document:
     title: str
     subtitle: str
     sections: tuple[Section, ...]
+
+    @property
+    def anchors(self) -> Mapping[str, str]:
+        """Anchor of each section's title and of each table's and figure's name."""
+        found = {section.title: f"s{place}" for place, section in enumerate(self.sections, start=1)}
+        found |= {table.name: table.name for table in self.tables}
+        return found | {picture.name: picture.name for picture in self.pictures}
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -13,8 +13,10 @@ from engines.plots import LOW as LOW_COLOUR
 from engines.survival.calibration import Calibration
 from engines.survival.decision import NetBenefit
 from engines.survival.kaplan_meier import count_at_risk, estimate_survival
-from engines.survival.outcome import BoolArray, Outcome
+from engines.survival.outcome import BoolArray, FloatArray, Outcome
 from train.evaluate.measures import HIGH, LOW, RiskGroups
+from train.evaluate.radiomics import Correlations
+from train.evaluate.refits import Instability
 from train.evaluate.words import p_text, ratio_text
 
 if TYPE_CHECKING:
@@ -125,6 +127,75 @@ def draw_decision_curves(months: Sequence[tuple[float, Sequence[BenefitLine]]], 
         _tidy(axes)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.88, bottom=0.17, wspace=0.32)
     return _png(figure)
+
+
+def draw_instability(found: Sequence[Instability]) -> bytes:
+    """Returns a PNG of refitted against original risk of every patient, one panel an endpoint, with the central 95 %."""
+    figure = _figure(3.0)
+    for place, entry in enumerate(found):
+        axes = figure.add_subplot(1, max(len(found), 2), place + 1)
+        order = np.argsort(entry.original)
+        low, high = np.quantile(entry.refitted, (0.025, 0.975), axis=0)
+        shown = entry.refitted[:: max(1, entry.refitted.shape[0] // _MOST_REFITS)]
+        axes.plot(
+            np.tile(entry.original, shown.shape[0]), shown.ravel(), ".", color=MUTED, ms=0.8, alpha=0.25
+        )
+        for bound in (low, high):
+            axes.plot(entry.original[order], _smooth(bound[order]), color=HIGH_COLOUR, lw=1.0)
+        axes.plot((0, 1), (0, 1), color=INK, lw=0.8, ls="--")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_title(
+            f"{entry.endpoint}, {entry.month:g} months: mean absolute difference {entry.difference:.3f}",
+            fontsize=7,
+        )
+        axes.set_xlabel("risk by the fit", fontsize=6.5)
+        axes.set_ylabel(f"risk by {entry.refitted.shape[0]} refits", fontsize=6.5)
+        _tidy(axes)
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.90, bottom=0.15, wspace=0.22)
+    return _png(figure)
+
+
+def draw_correlations(found: Correlations, title: str) -> bytes:
+    """Returns a PNG heat map of signatures (columns) against features (rows); * marks an adjusted P below .05."""
+    rows = len(found.features)
+    height = 0.9 + 0.19 * rows
+    figure = _figure(height)
+    axes = figure.add_axes((0.48, 0.62 / height, 0.42, 1 - 0.92 / height))
+    image = axes.imshow(found.rho, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    for row in range(rows):
+        for column in range(len(found.signatures)):
+            value = found.rho[row, column]
+            if np.isnan(value):
+                continue
+            mark = "*" if found.p_values[row, column] < _SIGNIFICANT else ""
+            colour = "white" if abs(value) > _DARK else INK
+            axes.text(
+                column, row, f"{value:+.2f}{mark}", ha="center", va="center", fontsize=5.5, color=colour
+            )
+    axes.set_xticks(range(len(found.signatures)), found.signatures, fontsize=6.5)
+    axes.set_yticks(range(rows), found.features, fontsize=5.8)
+    axes.tick_params(length=0, colors=INK)
+    axes.set_title(title, fontsize=7, color=INK)
+    bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.62 / height, 0.015, 1 - 0.92 / height)))
+    bar.ax.tick_params(labelsize=5.8, length=2)
+    bar.set_label("Spearman's rho", fontsize=6.2)
+    return _png(figure)
+
+
+def _smooth(values: FloatArray) -> FloatArray:
+    """A running median, so that the band of single patients reads as a band."""
+    width = max(1, values.size // 20)
+    result: FloatArray = np.array(
+        [np.median(values[max(0, k - width) : k + width + 1]) for k in range(values.size)]
+    )
+    return result
+
+
+_MOST_REFITS = 40
+_SIGNIFICANT = 0.05
+_DARK = 0.55
+"""A correlation beyond it stands on a dark field."""
 
 
 def _draw_panel(axes: "Axes", panel: SurvivalPanel, endpoint: str) -> None:

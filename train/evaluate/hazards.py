@@ -13,7 +13,7 @@ from engines.survival.cox import CoxFit, HazardRatio, LikelihoodRatio, compare_n
 from engines.survival.cutoff import is_high
 from engines.survival.outcome import BoolArray, FloatArray, Outcome
 from engines.survival.proportionality import ProportionalityTest, assess_proportionality
-from train.evaluate.score_table import EndpointColumns, ScoreTable
+from train.evaluate.score_table import RESPONSE_COLUMN, EndpointColumns, ScoreTable
 
 SEPARATION_RIDGE = 1.0
 """Ridge of a multivariable fit in which a variable separates the events; its rows are marked (OURS)."""
@@ -24,6 +24,23 @@ EVENTS_PER_VARIABLE = 10
 FEWEST_PATIENTS = 10
 FEWEST_EVENTS = 5
 """A group under either is not shown. Source: validity, "What a reviewer will ask"."""
+
+
+DRAWN_VARIABLES = (
+    Variable.LUNG_METASTASIS,
+    Variable.LYMPH_NODE_METASTASIS,
+    Variable.PVTT,
+    Variable.UP_TO_SEVEN,
+    Variable.BCLC,
+    Variable.MAX_TUMOUR_DIAMETER,
+    Variable.SEX,
+    Variable.AGE,
+    Variable.HBV,
+    Variable.AFP,
+    Variable.PREVIOUS_LOCAL_THERAPY,
+    Variable.ECOG,
+)
+"""Subgroups with Kaplan-Meier curves; all others are tabled. Source: legends of supplementary Figs. 1 to 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -203,7 +220,10 @@ def tabulate_subgroups(
 
 
 def list_subgroups(table: ScoreTable) -> Mapping[str, npt.NDArray[np.str_]]:
-    """Returns the levels, (n,) words, of each clinical variable and group column; "" where missing."""
+    """Returns the levels, (n,) words, of each clinical variable and group column; "" where missing.
+
+    The response is none of them: it is known only after time zero.
+    """
     subgroups = {
         DEFINITIONS[variable].title: np.array(
             ["" if value is None else value.category for value in values], dtype=np.str_
@@ -211,8 +231,15 @@ def list_subgroups(table: ScoreTable) -> Mapping[str, npt.NDArray[np.str_]]:
         for variable, values in table.clinical.items()
     }
     return subgroups | {
-        name.capitalize(): np.array(words, dtype=np.str_) for name, words in table.groups.items()
+        name.capitalize(): np.array(words, dtype=np.str_)
+        for name, words in table.groups.items()
+        if name != RESPONSE_COLUMN
     }
+
+
+def list_drawn_subgroups(table: ScoreTable) -> tuple[str, ...]:
+    """Returns the subgroups of supplementary Figs. 1 to 4 that the table holds, in their order, by title."""
+    return tuple(DEFINITIONS[variable].title for variable in DRAWN_VARIABLES if variable in table.clinical)
 
 
 def assess_added_value(smaller: FloatArray, larger: FloatArray, outcome: Outcome) -> LikelihoodRatio | None:

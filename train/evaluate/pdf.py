@@ -1,5 +1,6 @@
 """The report as PDF on A4, set with the DejaVu fonts that matplotlib ships."""
 
+from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ _FAMILY = "DejaVu"
 _MARGIN_MM = 14.0
 _INK = (33, 43, 56)
 _GREY = (119, 129, 141)
+_LINK = (26, 84, 153)
 _RULE = (214, 219, 225)
 _SHADE = (241, 243, 246)
 _LINE = 1.42
@@ -34,13 +36,14 @@ def write_pdf(document: Document) -> bytes:
     _write(pdf, document.title, 15, "B")
     _write(pdf, document.subtitle, 8, colour=_GREY)
     pdf.ln(2)
+    links = {name: pdf.add_link() for name in document.anchors}
     for place, section in enumerate(document.sections, start=1):
-        _section_title(pdf, f"{place}. {section.title}")
+        _section_title(pdf, f"{place}. {section.title}", links[section.title])
         for part in section.parts:
             if isinstance(part, Table):
-                _table(pdf, part)
+                _table(pdf, part, links)
             elif isinstance(part, Picture):
-                _picture(pdf, part)
+                _picture(pdf, part, links[part.name])
             else:
                 _text(pdf, part)
     return bytes(pdf.output())
@@ -79,9 +82,10 @@ def _write(pdf: "FPDF", text: str, size: float, style: str = "", colour: tuple[i
     pdf.multi_cell(0, size * _POINT_MM * _LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
 
 
-def _section_title(pdf: "FPDF", title: str) -> None:
+def _section_title(pdf: "FPDF", title: str, link: int) -> None:
     _keep_together(pdf, 30)
     pdf.ln(3)
+    pdf.set_link(link, y=pdf.get_y())
     pdf.start_section(title)
     _write(pdf, title, 11.5, "B")
     pdf.set_draw_color(*_RULE)
@@ -96,22 +100,24 @@ def _text(pdf: "FPDF", part: Text) -> None:
     pdf.ln(1)
 
 
-def _picture(pdf: "FPDF", part: Picture) -> None:
+def _picture(pdf: "FPDF", part: Picture, link: int) -> None:
     from PIL import Image
 
     with Image.open(BytesIO(part.png)) as image:
         width, height = image.size
     height_mm = pdf.epw * height / width
     _keep_together(pdf, height_mm + 8)
+    pdf.set_link(link, y=pdf.get_y())
     _write(pdf, part.title, 7.8, "B")
     pdf.image(BytesIO(part.png), w=pdf.epw)
     pdf.ln(2)
 
 
-def _table(pdf: "FPDF", table: Table) -> None:
+def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     size = 6.6 if len(table.header) <= 7 else 5.9
     widths = _column_widths(pdf, table, size)
     _keep_together(pdf, 26)
+    pdf.set_link(links[table.name], y=pdf.get_y())
     _write(pdf, table.title, 7.8, "B")
     pdf.ln(0.5)
     head = Row(cells=table.header, kind=RowKind.HEADING)
@@ -123,7 +129,8 @@ def _table(pdf: "FPDF", table: Table) -> None:
         if row.kind == RowKind.HEADING:
             _table_row(pdf, row, [sum(widths)], size, "B", None)
         else:
-            _table_row(pdf, row, widths, size, "I" if row.kind == RowKind.PUBLISHED else "", None)
+            style = "I" if row.kind == RowKind.PUBLISHED else ""
+            _table_row(pdf, row, widths, size, style, None, links.get(row.target))
     pdf.ln(0.8)
     for note in table.notes:
         _write(pdf, note, 6.2, colour=_GREY)
@@ -137,6 +144,7 @@ def _table_row(
     size: float,
     style: str,
     fill: tuple[int, int, int] | None,
+    link: int | None = None,
 ) -> None:
     pdf.set_font(_FAMILY, style, size)
     pdf.set_text_color(*(_GREY if row.kind == RowKind.PUBLISHED else _INK))
@@ -145,13 +153,16 @@ def _table_row(
     if fill is not None:
         pdf.set_fill_color(*fill)
         pdf.rect(left, top, sum(widths), height, style="F")
-    for width, cell in zip(widths, row.cells, strict=True):
+    for place, (width, cell) in enumerate(zip(widths, row.cells, strict=True), start=1):
         inner = width - _PADDING_MM
+        target = (link or "") if place == len(row.cells) else ""
         pdf.set_xy(left + _PADDING_MM / 2, top + 0.3)
+        if target:
+            pdf.set_text_color(*_LINK)
         if pdf.get_string_width(cell) <= inner:
-            pdf.cell(inner, line, cell)
+            pdf.cell(inner, line, cell, link=target)
         else:
-            pdf.multi_cell(inner, line, cell, align="L", new_x="RIGHT", new_y="TOP")
+            pdf.multi_cell(inner, line, cell, align="L", new_x="RIGHT", new_y="TOP", link=target)
         left += width
     pdf.set_draw_color(*_RULE)
     pdf.line(pdf.l_margin, top + height, pdf.l_margin + sum(widths), top + height)

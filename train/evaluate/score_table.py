@@ -7,7 +7,8 @@ Columns:
     os_months os_event                from the first dose; event 1 = death, 0 = censored; both empty = not known
     pfs_months pfs_event              progression or death; ``ttp_months ttp_event`` instead gives TTP, printed as TTP
     age sex hbv bclc ...              clinical variables under the names of the clinical table
-    centre scanner regimen aetiology  groups in words
+    centre scanner vendor regimen aetiology response   groups in words; response is mRECIST: CR, PR, SD, PD, NE
+    kvp slice_thickness_mm liver_box_ml   numbers of the examination: for shortcut baselines, never a model
     any other name                    a model's score, numbers, higher = higher risk; ``name_os`` and ``name_pfs``
                                       together are one model with a score for each endpoint
 """
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.clinical.regimen import parse_regimen
+from engines.clinical.response import Response
 from engines.clinical.table import VARIABLE_COLUMNS
 from engines.clinical.variables import DEFINITIONS, Value, Variable, parse_value
 from engines.errors import InvalidInput
@@ -41,11 +43,21 @@ TESTING = "testing"
 REGIMEN_COLUMN = "regimen"
 """Agents given, as the clinical table writes them: camrelizumab+apatinib. Source: supplementary Table 8."""
 
-GROUP_COLUMNS = ("centre", "scanner", REGIMEN_COLUMN, "aetiology")
+RESPONSE_COLUMN = "response"
+"""mRECIST category at the first follow-up CT."""
+
+GROUP_COLUMNS = ("centre", "scanner", "vendor", REGIMEN_COLUMN, "aetiology", RESPONSE_COLUMN)
+
+BACKGROUND_COLUMNS = ("kvp", "slice_thickness_mm", "liver_box_ml")
+"""Numbers that tell of the examination, not of the patient. Source: validity, trap 9 (shortcuts)."""
+
+COPIES = {"training": "training (apparent)", "validation": "validation (selected on)"}
+"""The same patients once more, scored by what was fitted or chosen on them; beside the out-of-fold rows, never instead."""
 
 LONGEST_FOLLOW_UP_MONTHS = 240.0
 """A longer time is days or weeks under the name of months (OURS)."""
 
+_COPIED = tuple(COPIES.values())
 _CLINICAL: Mapping[str, Variable] = {
     **{variable.value: variable for variable in Variable},
     **{column: variable for variable, column in VARIABLE_COLUMNS.items()},
@@ -96,6 +108,7 @@ class ScoreTable:
         scores: model -> endpoint -> (n,) score, NaN where missing.
         clinical: variable -> n values, None where missing.
         groups: group column -> n words, "" where missing.
+        background: numbers of the examination by column, (n,) NaN where missing.
         notes: what a reader must know, in sentences.
         released_cutoffs: endpoint -> model -> cut-off that belongs to a released model; used where there is one.
     """
@@ -111,6 +124,7 @@ class ScoreTable:
     clinical: Mapping[Variable, tuple[Value | None, ...]]
     groups: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    background: Mapping[str, FloatArray] = field(default_factory=dict)
     released_cutoffs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def rows(self, cohort: str) -> BoolArray:
@@ -123,10 +137,26 @@ class ScoreTable:
     @property
     def test_cohort(self) -> str:
         """The cohort the paper's figures show: testing, else the last one that is not part of discovery."""
-        others = [name for name in self.cohorts if name not in (*DISCOVERY_PARTS, DISCOVERY)]
+        others = [name for name in self.cohorts if name not in (*DISCOVERY_PARTS, DISCOVERY, *_COPIED)]
         if TESTING in others:
             return TESTING
         return others[-1] if others else self.cohorts[-1]
+
+    @property
+    def own_cohorts(self) -> tuple[str, ...]:
+        """The cohorts without the copies: every patient is in one of them, or in discovery too."""
+        return tuple(name for name in self.cohorts if name not in _COPIED)
+
+    @property
+    def patients(self) -> int:
+        """Number of patients; the copy of a row is no further patient."""
+        return int((~np.isin(self.cohort, _COPIED)).sum())
+
+    def title(self, cohort: str) -> str:
+        """Returns how a table heads a cohort; what its scores are worth is part of the name."""
+        if cohort in COPIES and any(copy in self.cohorts for copy in _COPIED):
+            return f"{cohort}, out-of-fold"
+        return COPIES[cohort] if cohort == DISCOVERY_PARTS[1] else cohort
 
 
 def read_score_table(path: Path) -> ScoreTable:
@@ -164,12 +194,13 @@ def order_cohorts(cohort: npt.NDArray[np.str_]) -> tuple[tuple[str, ...], str]:
     """Returns the cohorts in the order of the tables, and the one that cut-offs come from.
 
     Training and validation come first, followed by their sum, discovery; cut-offs come from discovery, or from the
-    first cohort named when there is none.
+    first cohort named when there is none. The copy of a part stands beside it.
     """
     named = list(dict.fromkeys(str(word) for word in cohort))
-    parts = [part for part in DISCOVERY_PARTS if part in named]
-    others = [name for name in named if name not in parts]
-    if len(parts) == len(DISCOVERY_PARTS):
+    order = [name for part in DISCOVERY_PARTS for name in (part, COPIES[part])]
+    parts = [name for name in order if name in named]
+    others = [name for name in named if name not in order]
+    if set(DISCOVERY_PARTS) <= set(parts):
         return (*parts, DISCOVERY, *others), DISCOVERY
     if parts:
         return (*parts, *others), parts[0]
@@ -208,7 +239,7 @@ def _faults_of_header(header: list[str]) -> list[str]:
             f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; expected {', '.join(needed)},"
             " then model scores or clinical variables"
         )
-    known = {*_CLINICAL, *GROUP_COLUMNS, *needed}
+    known = {*_CLINICAL, *GROUP_COLUMNS, *BACKGROUND_COLUMNS, *needed}
     for name in header:
         if name and name not in known and name.lower() not in known:
             close = get_close_matches(name.lower(), known, 1, _CLOSE)
@@ -247,6 +278,11 @@ class _Reader:
             for column in self._columns
             if column.lower() in GROUP_COLUMNS
         }
+        background = {
+            column.lower(): self._read_score(column)
+            for column in self._columns
+            if column.lower() in BACKGROUND_COLUMNS
+        }
         scores = self._read_scores(tuple(endpoint.name for endpoint in endpoints))
         if not scores and not clinical:
             self.faults.append("neither a model score nor a clinical variable: nothing to evaluate")
@@ -262,6 +298,7 @@ class _Reader:
             clinical=clinical,
             groups=groups,
             notes=describe_data(endpoints, clinical),
+            background=background,
         )
 
     def _read_endpoint(self, word: str) -> EndpointColumns:
@@ -307,11 +344,15 @@ class _Reader:
                     word = parse_regimen(word).text()
                 except InvalidInput as error:
                     self._fault(row, str(error))
+            if word and column.lower() == RESPONSE_COLUMN:
+                word = word.upper()
+                if word not in set(Response):
+                    self._fault(row, f"response '{word}' is not one of {', '.join(Response)}")
             words.append(word)
         return tuple(words)
 
     def _read_scores(self, endpoints: tuple[str, ...]) -> dict[str, dict[str, FloatArray]]:
-        taken = {"patient_id", "cohort", *_CLINICAL, *GROUP_COLUMNS}
+        taken = {"patient_id", "cohort", *_CLINICAL, *GROUP_COLUMNS, *BACKGROUND_COLUMNS}
         taken |= {f"{name.lower()}_{part}" for name in endpoints for part in ("months", "event")}
         taken |= {"ttp_months", "ttp_event", "pfs_months", "pfs_event"}
         scores: dict[str, dict[str, FloatArray]] = {}

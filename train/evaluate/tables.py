@@ -1,11 +1,10 @@
 """The tables of discrimination and risk groups, from records: supplementary Tables 1 and 2, comparisons, counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from engines.clinical.regimen import CheckpointInhibitor, TargetedAgent
 from train.evaluate.document import Row, RowKind, Table, Text
 from train.evaluate.measures import AUC_MONTHS, HIGH, LOW, ModelRecord
 from train.evaluate.published import (
@@ -14,7 +13,7 @@ from train.evaluate.published import (
     PublishedValue,
     canonical_model,
 )
-from train.evaluate.score_table import REGIMEN_COLUMN, ScoreTable
+from train.evaluate.score_table import COPIES, ScoreTable
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, median_text, p_text, percent_text, ratio_text
 
 BOOTSTRAP_NOTE = "Intervals: percentile bootstrap, {repeats} resamples of patients, seed {seed}."
@@ -76,9 +75,21 @@ def auc_table(
 
 
 def c_index_table(
-    records: Sequence[ModelRecord], cohorts: Sequence[str], published: Published, note: str
+    records: Sequence[ModelRecord],
+    cohorts: Sequence[str],
+    title: Callable[[str], str],
+    published: Published,
+    note: str,
 ) -> Table:
-    """Returns supplementary Table 2 for the models of this table: Harrell's C, endpoints and cohorts as columns."""
+    """Returns Harrell's C of every model, endpoints and cohorts as columns, as supplementary Tables 2 and 4 set them.
+
+    Args:
+        records: of every model and cohort.
+        cohorts: columns in order.
+        title: how a cohort is headed.
+        published: printed under the rows they belong to.
+        note: on intervals.
+    """
     endpoints = tuple(dict.fromkeys(record.endpoint for record in records))
     columns = [(endpoint, cohort) for endpoint in endpoints for cohort in cohorts]
     index = {(record.model, record.endpoint, record.cohort): record for record in records}
@@ -90,20 +101,21 @@ def c_index_table(
         row = _published_row(
             model,
             [
-                published.c_index.get((cohort, endpoint, canonical_model(model)))
+                published.c_index.get((paper_cohort(cohort, cohorts), endpoint, canonical_model(model)))
                 for endpoint, cohort in columns
             ],
         )
         if row is not None:
             rows.append(row)
     return Table(
-        name="supplementary_table_2_c_index",
-        title="Supplementary Tables 2 and 4 layout: Harrell's C-index (95% CI)",
-        header=("Model", *(f"{endpoint} {cohort}" for endpoint, cohort in columns)),
+        name="c_index",
+        title="Harrell's C-index (95% CI) of every model, in the layout of supplementary Tables 2 and 4",
+        header=("Model", *(f"{endpoint} {title(cohort)}" for endpoint, cohort in columns)),
         rows=tuple(rows),
         notes=(
             note,
-            "Validation rows were selected on (networks, checkpoints, cut-offs) and support no claim.",
+            "Training (apparent) and validation (selected on) rows support no claim; the published training and validation"
+            " columns are of that kind and stand beside them.",
             *published_note(rows),
         ),
     )
@@ -258,29 +270,14 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name.lower()).strip("_")
 
 
-def agent_table(table: ScoreTable) -> Table:
-    """Returns how many patients of each cohort were given each agent, in the order of supplementary Table 8."""
-    given = [set(words.split("+")) for words in table.groups[REGIMEN_COLUMN]]
-    rows = []
-    for title, agents in (
-        ("Anti-PD-(L)1 agents", CheckpointInhibitor),
-        ("Molecular targeted agents", TargetedAgent),
-    ):
-        rows.append(heading(title))
-        for agent in agents:
-            has = np.array([agent.value in words for words in given])
-            if has.any():
-                counts = [(int((has & table.rows(c)).sum()), int(table.rows(c).sum())) for c in table.cohorts]
-                rows.append(Row(cells=(agent.value, *(percent_text(n, whole) for n, whole in counts))))
-    return Table(
-        name="supplementary_table_8_agents",
-        title="Supplementary Table 8 layout: agents given",
-        header=("Agent", *table.cohorts),
-        rows=tuple(rows),
-        notes=(
-            "Patients given the agent, of all patients of the cohort; doses are not part of a table of scores.",
-        ),
-    )
+def paper_cohort(cohort: str, cohorts: Sequence[str]) -> str:
+    """Returns the paper's cohort that a column stands beside; "" for out-of-fold columns, which the paper has not."""
+    for part, copy in COPIES.items():
+        if cohort == copy:
+            return part
+        if cohort == part and copy in cohorts:
+            return ""
+    return cohort
 
 
 def missing_table(table: ScoreTable) -> Text | Table:
@@ -288,7 +285,7 @@ def missing_table(table: ScoreTable) -> Text | Table:
     rows = []
     for model, by_endpoint in table.scores.items():
         for endpoint, score in by_endpoint.items():
-            counts = [int((table.rows(cohort) & np.isnan(score)).sum()) for cohort in table.cohorts]
+            counts = [int((table.rows(cohort) & np.isnan(score)).sum()) for cohort in table.own_cohorts]
             if any(counts):
                 rows.append(Row(cells=(model, endpoint, *map(str, counts))))
     if not rows:
@@ -296,7 +293,7 @@ def missing_table(table: ScoreTable) -> Text | Table:
     return Table(
         name="missing_scores",
         title="Patients without a score",
-        header=("Model", "Endpoint", *table.cohorts),
+        header=("Model", "Endpoint", *table.own_cohorts),
         rows=tuple(rows),
     )
 
@@ -305,11 +302,11 @@ def count_levels(levels: npt.NDArray[np.str_], table: ScoreTable) -> dict[str, d
     """Returns the patients of each cohort in each level, those without a value, if any, last."""
     words = [str(word) for word in np.unique(levels) if word]
     counts = {
-        word: {cohort: int((table.rows(cohort) & (levels == word)).sum()) for cohort in table.cohorts}
+        word: {cohort: int((table.rows(cohort) & (levels == word)).sum()) for cohort in table.own_cohorts}
         for word in words
     }
     if (levels == "").any():
         counts["missing"] = {
-            cohort: int((table.rows(cohort) & (levels == "")).sum()) for cohort in table.cohorts
+            cohort: int((table.rows(cohort) & (levels == "")).sum()) for cohort in table.own_cohorts
         }
     return counts

@@ -1,65 +1,268 @@
-"""The TRIPOD+AI items as this report answers them, and those that only the authors of a study can."""
+"""The TRIPOD+AI items: each with its answer and a link to the place in this report, or who alone can answer it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from train.evaluate.document import Row, Table
 
-BY_AUTHORS = "for the authors of the study: a table of scores cannot tell"
+TRIPOD_TITLE = "TRIPOD+AI"
 
-_ITEMS: tuple[tuple[str, str, str], ...] = (
-    ("1", "Title", "title page"),
-    ("2", "Abstract", BY_AUTHORS),
-    ("3a", "Healthcare context and rationale", "Intended use and limits"),
-    ("3b", "Target population and intended users", "Intended use and limits"),
-    ("3c", "Known health inequalities", BY_AUTHORS),
-    ("4", "Objectives", "Intended use and limits"),
-    ("5a", "Sources of data", BY_AUTHORS),
-    ("5b", "Dates of accrual and end of follow-up", "Cohorts and follow-up (length); dates: " + BY_AUTHORS),
-    ("6a", "Setting, number and location of centres", "Subgroups, if the table has a column centre"),
-    ("6b", "Eligibility criteria", BY_AUTHORS),
-    ("6c", "Treatments received", "Variables, if the table has a column regimen"),
-    ("7", "Data preparation and quality checks", "Notes on the data"),
-    ("8a", "Outcome and its time horizon", "Cohorts and follow-up"),
-    ("8b", "Outcome assessors' qualification", BY_AUTHORS),
-    ("8c", "Blinding of outcome assessment", BY_AUTHORS),
-    ("9a", "Choice of predictors", BY_AUTHORS),
-    ("9b", "Definition of predictors", "Variables"),
-    ("9c", "Predictor assessors' qualification", BY_AUTHORS),
-    ("10", "Sample size", "Cohorts and follow-up; Cox tables (events per variable)"),
-    ("11", "Missing data", "Variables and missing values"),
-    ("12a", "Use of data, partitioning", "Cohorts and follow-up"),
-    ("12b", "Type of model and handling of predictors", BY_AUTHORS),
-    ("12c", "Model building and internal validation", BY_AUTHORS),
-    ("12d", "Heterogeneity between clusters", "Subgroups, if the table has a column centre"),
-    ("12e", "Measures of performance and their comparison", "Methods; Discrimination; Absolute risk"),
-    ("12f", "Model updating", "none: cut-offs and risks come from one cohort and are applied unchanged"),
-    ("12g", "How predictions were calculated", "Absolute risk"),
-    ("13", "Class imbalance", "not applicable: censored times, no resampling of outcomes"),
-    ("14", "Fairness", "Subgroups by age and sex, if the table has them"),
-    ("15", "Model output and risk groups", "Risk groups"),
-    ("16", "Differences between development and evaluation data", "Cohorts and follow-up; Variables"),
-    ("17", "Ethical approval", BY_AUTHORS),
-    ("18a-f", "Funding, conflicts, protocol, registration, data and code", BY_AUTHORS),
-    ("19", "Patient and public involvement", BY_AUTHORS),
-    ("20a", "Flow of participants", "Cohorts and follow-up; exclusions before the table: " + BY_AUTHORS),
-    ("20b", "Characteristics of participants", "Variables and missing values"),
-    ("20c", "Comparison of development and evaluation characteristics", "Variables and missing values"),
-    ("21", "Participants and events in each analysis", "every table: n and events"),
-    ("22", "Full model specification", BY_AUTHORS),
-    ("23a", "Performance with confidence intervals", "Discrimination; Absolute risk"),
-    ("23b", "Heterogeneity of performance", "Subgroups"),
-    ("24", "Results of model updating", "none was made"),
-    ("25", "Interpretation", BY_AUTHORS),
-    ("26", "Limitations", "Intended use and limits"),
-    ("27a-c", "Usability: poor input, user interaction, future research", BY_AUTHORS),
+BY_AUTHORS = "for the authors of the study: neither scores nor cases can tell"
+
+NOT_HERE = "not answered here: "
+
+_CARD, _FLOW, _COHORTS = "model_card", "flow", "cohorts"
+_LIMITS, _METHODS, _NOTES = "Intended use and limits", "Methods", "Flow, cohorts and follow-up"
+_DISCRIMINATION, _RISK = "Discrimination", "Absolute risk: calibration, Brier score, net benefit"
+_SUBGROUPS, _STABILITY = "Subgroups", "Heterogeneity and stability"
+_TREATMENT, _VARIABLES = "Treatment, response and CT protocol", "Variables and missing values"
+_NETWORKS = "Networks: architectures, phases, ensembles, seeds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Item:
+    """One item: number, topic, answer, where (the first place that this report has), and what to say without any place."""
+
+    number: str
+    topic: str
+    answer: str
+    places: tuple[str, ...] = ()
+    otherwise: str = BY_AUTHORS
+
+
+_ITEMS: tuple[_Item, ...] = (
+    _Item(number="1", topic="Title", answer=BY_AUTHORS),
+    _Item(number="2", topic="Abstract", answer=BY_AUTHORS),
+    _Item(
+        number="3a",
+        topic="Healthcare context and rationale",
+        answer="unresectable HCC before checkpoint inhibitor and targeted therapy; why: " + BY_AUTHORS,
+        places=(_LIMITS,),
+    ),
+    _Item(
+        number="3b", topic="Target population and intended users", answer="stated", places=(_CARD, _LIMITS)
+    ),
+    _Item(number="3c", topic="Known health inequalities", answer=BY_AUTHORS),
+    _Item(
+        number="4",
+        topic="Objectives",
+        answer="evaluation of prognostic models, and with a fit their development, for OS and PFS",
+        places=(_LIMITS,),
+    ),
+    _Item(
+        number="5a",
+        topic="Sources of data",
+        answer="the cohorts named; how they were gathered: " + BY_AUTHORS,
+        places=(_COHORTS,),
+    ),
+    _Item(
+        number="5b",
+        topic="Dates of accrual and end of follow-up",
+        answer="length of follow-up; calendar dates: " + BY_AUTHORS,
+        places=(_COHORTS,),
+    ),
+    _Item(
+        number="6a",
+        topic="Setting, number and location of centres",
+        answer="centres as pseudonyms; locations: " + BY_AUTHORS,
+        places=("internal_external_validation", "column:centre"),
+        otherwise=NOT_HERE + "centres are not known",
+    ),
+    _Item(
+        number="6b",
+        topic="Eligibility criteria",
+        answer="exclusions with reasons; criteria: " + BY_AUTHORS,
+        places=(_FLOW,),
+    ),
+    _Item(
+        number="6c",
+        topic="Treatments received",
+        answer="agents and regimens",
+        places=("supplementary_table_8_agents",),
+        otherwise=NOT_HERE + "regimens are not known",
+    ),
+    _Item(
+        number="7",
+        topic="Data preparation and quality checks",
+        answer="every cell checked for unit, range and category; notes on the data; CT protocol with a fit",
+        places=("ct_protocol", _NOTES),
+    ),
+    _Item(
+        number="8a",
+        topic="Outcome and its time horizon",
+        answer="OS and PFS from the first dose, months; horizons in each table",
+        places=(_COHORTS,),
+    ),
+    _Item(number="8b", topic="Outcome assessors' qualification", answer=BY_AUTHORS),
+    _Item(number="8c", topic="Blinding of outcome assessment", answer=BY_AUTHORS),
+    _Item(
+        number="9a",
+        topic="Choice of predictors",
+        answer="pre-specified, never by P values of a test cohort; coefficients listed",
+        places=("coefficients",),
+    ),
+    _Item(
+        number="9b",
+        topic="Definition of predictors",
+        answer="categories, reference first",
+        places=("variables",),
+    ),
+    _Item(number="9c", topic="Predictor assessors' qualification", answer=BY_AUTHORS),
+    _Item(number="10", topic="Sample size", answer="events per screened parameter", places=("sample_size",)),
+    _Item(
+        number="11",
+        topic="Missing data",
+        answer="complete cases, numbers by variable and cohort",
+        places=(_FLOW, _VARIABLES),
+    ),
+    _Item(
+        number="12a",
+        topic="Use of data, partitioning",
+        answer="training, validation, testing; out-of-fold and apparent apart",
+        places=(_COHORTS,),
+    ),
+    _Item(
+        number="12b",
+        topic="Type of model and handling of predictors",
+        answer="networks, forest, Cox models",
+        places=(_CARD,),
+    ),
+    _Item(
+        number="12c",
+        topic="Model building and internal validation",
+        answer="recipe, folds, seeds, checkpoints",
+        places=("time_and_hardware",),
+        otherwise=NOT_HERE + "a table of scores does not tell how the models were built",
+    ),
+    _Item(
+        number="12d",
+        topic="Heterogeneity between clusters",
+        answer="leave one centre out",
+        places=("internal_external_validation", _STABILITY),
+    ),
+    _Item(
+        number="12e",
+        topic="Measures of performance and their comparison",
+        answer="discrimination, calibration, net benefit, each with its method",
+        places=(_METHODS,),
+    ),
+    _Item(
+        number="12f",
+        topic="Model updating",
+        answer="recalibration as a step of its own, cross-validated, marked; the model itself is not updated",
+        places=("recalibration_os", "recalibration_pfs", "recalibration_ttp"),
+        otherwise="none was made: there is no cohort beside discovery",
+    ),
+    _Item(
+        number="12g",
+        topic="How predictions were calculated",
+        answer="formula, coefficients and baseline hazard",
+        places=("baseline_hazard",),
+    ),
+    _Item(
+        number="13",
+        topic="Class imbalance",
+        answer="not applicable: censored times, no resampling of outcomes",
+        otherwise="not applicable: censored times, no resampling of outcomes",
+    ),
+    _Item(
+        number="14",
+        topic="Fairness",
+        answer="subgroups with interaction P, by age and sex where known",
+        places=(_SUBGROUPS,),
+    ),
+    _Item(
+        number="15",
+        topic="Model output and risk groups",
+        answer="cut-offs and groups",
+        places=("risk_groups_os",),
+    ),
+    _Item(
+        number="16",
+        topic="Differences between development and evaluation data",
+        answer="variables, treatment and CT protocol by cohort",
+        places=("variables", _COHORTS),
+    ),
+    _Item(number="17", topic="Ethical approval", answer=BY_AUTHORS),
+    _Item(
+        number="18a-f",
+        topic="Funding, conflicts, protocol, registration, data and code",
+        answer="software and versions; all else: " + BY_AUTHORS,
+        places=("time_and_hardware",),
+    ),
+    _Item(number="19", topic="Patient and public involvement", answer=BY_AUTHORS),
+    _Item(number="20a", topic="Flow of participants", answer="with reasons and follow-up", places=(_FLOW,)),
+    _Item(
+        number="20b",
+        topic="Characteristics of participants",
+        answer="by cohort, missing counted",
+        places=("variables", _VARIABLES),
+    ),
+    _Item(
+        number="20c",
+        topic="Comparison of development and evaluation characteristics",
+        answer="cohorts side by side",
+        places=("variables", _VARIABLES),
+    ),
+    _Item(
+        number="21",
+        topic="Participants and events in each analysis",
+        answer="n and events",
+        places=(_COHORTS,),
+    ),
+    _Item(
+        number="22",
+        topic="Full model specification",
+        answer="all coefficients and the baseline hazard; weights and forests are files of the model folder",
+        places=("coefficients",),
+    ),
+    _Item(
+        number="23a",
+        topic="Performance with confidence intervals",
+        answer="discrimination; calibration",
+        places=("c_index", _DISCRIMINATION, _RISK),
+    ),
+    _Item(
+        number="23b", topic="Heterogeneity of performance", answer="subgroups; centres", places=(_SUBGROUPS,)
+    ),
+    _Item(
+        number="24",
+        topic="Results of model updating",
+        answer="calibration before and after",
+        places=("recalibration_os", "recalibration_pfs", "recalibration_ttp"),
+        otherwise="none was made",
+    ),
+    _Item(number="25", topic="Interpretation", answer=BY_AUTHORS),
+    _Item(number="26", topic="Limitations", answer="stated", places=(_LIMITS,)),
+    _Item(
+        number="27a-c",
+        topic="Usability: poor input, user interaction, future research",
+        answer="poor input is refused with a reason (README); future research: " + BY_AUTHORS,
+        places=(_LIMITS,),
+    ),
 )
 """Source: Collins et al., TRIPOD+AI, BMJ 2024;385:e078378, checklist; topics abridged."""
 
 
-def tripod_table() -> Table:
-    """Returns the item table, each item with the section that answers it."""
+def tripod_table(anchors: Collection[str], groups: Collection[str] = ()) -> Table:
+    """Returns the item table; every answer links to its place in this report.
+
+    Args:
+        anchors: names of tables and titles of sections that this report has.
+        groups: group columns of the table of scores.
+    """
+    rows = []
+    for item in _ITEMS:
+        place = next((name for name in item.places if name in anchors), "")
+        known = [name for name in item.places if name.startswith("column:")]
+        if not place and any(name.removeprefix("column:") in groups for name in known):
+            place = _SUBGROUPS if _SUBGROUPS in anchors else ""
+        answer = item.answer if place or not item.places else item.otherwise
+        rows.append(Row(cells=(item.number, item.topic, answer), target=place))
     return Table(
         name="tripod_ai",
-        title="TRIPOD+AI items and where they are answered",
-        header=("Item", "Topic", "Answered in"),
-        rows=tuple(Row(cells=item) for item in _ITEMS),
+        title="TRIPOD+AI items, answered or named as the authors'",
+        header=("Item", "Topic", "Answer, linked to its place"),
+        rows=tuple(rows),
         notes=("Items abridged from Collins et al., BMJ 2024;385:e078378.",),
     )

@@ -1,0 +1,156 @@
+"""What a cohort, its fit and its ablation tell beyond a table of scores, gathered once for the report."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engines.models.model import Model
+from engines.models.store import load_model
+from train.errors import AblationRefused, FitRefused
+from train.evaluate.ablation_cells import RECORD, AblationCell, AblationRecord, read_ablation
+from train.evaluate.case_facts import CohortFacts, read_case_facts
+from train.evaluate.fit_scores import read_ensemble_scores, read_fit_scores, with_facts
+from train.evaluate.network_runs import NetworkRun, read_network_runs
+from train.evaluate.radiomics import count_selections
+from train.evaluate.score_table import ScoreTable
+from train.fit_folder import WHOLE, Fit, FitFolder, FitRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """Everything beside the scores; each part is empty where it is not known.
+
+    Attributes:
+        facts: of the case folders.
+        fit: the record of the fit.
+        model: the model folder of the fit.
+        runs: the trained networks of the fit.
+        ensembles: single networks, pairs and all three as scores (supplementary Table 4).
+        selections: (endpoint, feature) -> folds that selected it.
+        folds: number of folds of ``selections``.
+        ablation: record and cells.
+    """
+
+    facts: CohortFacts | None = None
+    fit: FitRecord | None = None
+    model: Model | None = None
+    runs: tuple[NetworkRun, ...] = ()
+    ensembles: ScoreTable | None = None
+    selections: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    folds: int = 0
+    ablation: tuple[AblationRecord, tuple[AblationCell, ...]] | None = None
+
+    @property
+    def features(self) -> Mapping[str, Mapping[str, float]]:
+        """Radiomic features by patient."""
+        return {} if self.facts is None else {case.patient: case.features for case in self.facts.cases}
+
+
+NO_EVIDENCE = Evidence()
+"""Of a ready table of scores."""
+
+
+def default_ablation_folder(cohort: Path) -> Path:
+    """Returns the folder of the ablation of a cohort: beside it, never inside."""
+    resolved = cohort.resolve()
+    return resolved.with_name(f"{resolved.name}-ablation")
+
+
+def read_facts(table: ScoreTable, folders: Sequence[Path]) -> tuple[ScoreTable, CohortFacts]:
+    """Returns the table with what the case folders tell of its patients, and those facts.
+
+    Args:
+        table: checked scores.
+        folders: the cohort and external cohorts.
+
+    Raises:
+        CaseRefused: a case folder is damaged.
+        CohortRefused: exclusions.csv has other columns.
+    """
+    facts = read_case_facts(folders)
+    return with_facts(table, facts.groups(), facts.background()), facts
+
+
+def gather_evidence(
+    fit: Fit, folders: Sequence[Path], external: Sequence[ScoreTable], ablation: Path | None
+) -> tuple[ScoreTable, Evidence]:
+    """Returns the scores of a fit with everything that is known beside them.
+
+    Args:
+        fit: of the first folder.
+        folders: the cohort and external cohorts.
+        external: scores of the external cohorts by the released parts.
+        ablation: folder; None looks beside the cohort, and does without where there is none.
+
+    Raises:
+        FitRefused: a file of the fit is damaged.
+        AblationRefused: the ablation is damaged, or of another cohort.
+        ModelRefused: the model folder is damaged.
+        CaseRefused: a case folder is damaged.
+        CohortRefused: cohorts that do not go together.
+    """
+    table, facts = read_facts(read_fit_scores(fit, external), folders)
+    table = with_facts(table, {"response": _read_response(fit.paths, facts.patient_of)}, {})
+    frequency, folds = _read_selections(fit.paths.radiomic)
+    return table, Evidence(
+        facts=facts,
+        fit=fit.record,
+        model=load_model(fit.paths.model, allow_demonstration=True),
+        runs=read_network_runs(fit.paths, outcomes_by_case(table, facts)),
+        ensembles=read_ensemble_scores(fit),
+        selections=frequency,
+        folds=folds,
+        ablation=_find_ablation(folders[0], ablation),
+    )
+
+
+def outcomes_by_case(table: ScoreTable, facts: CohortFacts) -> dict[str, dict[str, tuple[float, bool]]]:
+    """Returns case id -> endpoint -> months and event, of the patients whose follow-up is known."""
+    place = {patient: row for row, patient in reversed(list(enumerate(table.patient_ids)))}
+    found: dict[str, dict[str, tuple[float, bool]]] = {}
+    for case in facts.cases:
+        row = place.get(case.patient)
+        if row is None:
+            continue
+        found[case.case_id] = {
+            endpoint.name: (float(endpoint.time[row]), bool(endpoint.event[row]))
+            for endpoint in table.endpoints
+            if endpoint.known[row]
+        }
+    return found
+
+
+def _read_response(paths: FitFolder, patient_of: Mapping[str, str]) -> dict[str, str]:
+    """Response by patient from the fit's response.csv; empty where there is none."""
+    return {
+        patient_of[row["case_id"]]: row["category"]
+        for row in _read_rows(paths.response, ("case_id", "category"))
+        if row["case_id"] in patient_of
+    }
+
+
+def _read_selections(path: Path) -> tuple[dict[tuple[str, str], int], int]:
+    return count_selections(_read_rows(path, ("unit", "endpoint", "feature")), WHOLE)
+
+
+def _read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not set(needed) <= set(reader.fieldnames or ()):
+            raise FitRefused(f"{path} has columns {reader.fieldnames}; expected {', '.join(needed)}")
+        return list(reader)
+
+
+def _find_ablation(
+    cohort: Path, explicit: Path | None
+) -> tuple[AblationRecord, tuple[AblationCell, ...]] | None:
+    folder = explicit or default_ablation_folder(cohort)
+    if explicit is None and not (folder / RECORD).is_file():
+        return None
+    record, cells = read_ablation(folder)
+    if record.cohort != cohort.resolve().name:
+        raise AblationRefused(f"{folder} is an ablation of {record.cohort}, not of {cohort.resolve().name}")
+    return record, cells
