@@ -1,0 +1,398 @@
+"""The ablations of the supplement: every architecture, every set of phases; planned, priced, resumable, on any executor."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from engines.errors import MmfError, SurvivalRefused
+from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings
+from engines.phase import ASSESSED_PHASES, Phase
+from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, percentile_interval
+from engines.survival.concordance import harrell_c
+from engines.survival.outcome import Outcome
+from train.campaign import Plan, run_campaign
+from train.cohort import read_cohort
+from train.data import Split, TrainingData
+from train.errors import AblationRefused
+from train.estimate import Estimate, estimate_run
+from train.evaluate.ablation_cells import (
+    ALL_PHASES,
+    PHASE_SETS,
+    AblationCell,
+    AblationRecord,
+    write_ablation,
+)
+from train.evaluate.network_runs import read_score_file
+from train.evaluate.score_table import COPIES, ScoreTable, read_score_table
+from train.fit_folder import NETWORK_TITLES, WHOLE, Fit
+from train.progress import EpochRecord
+from train.ranks import Ranks
+from train.recipes import Recipe
+
+LOG = structlog.get_logger(__name__)
+
+REPEATS = 1000
+BOOTSTRAP_SEED = 20250185
+
+_LETTERS = {phase.letter: phase for phase in ASSESSED_PHASES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One run of the grid.
+
+    Attributes:
+        network: which.
+        phases: input channels as letters, e.g. ``A+V``.
+        seed: of the run.
+        folder: where the run writes, or where the fit left it.
+        fitted: the run belongs to a fit and is read, never written.
+    """
+
+    network: NetworkName
+    phases: str
+    seed: int
+    folder: Path
+    fitted: bool
+
+    @property
+    def words(self) -> str:
+        """Which run, for a reader."""
+        return f"{self.network.value} on {self.phases}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has left its summary and its scores."""
+        return (self.folder / "summary.json").is_file() and (self.folder / "scores.csv").is_file()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """What is to be made of one cohort.
+
+    Attributes:
+        cohort: folder of case folders.
+        out: folder of the ablation.
+        recipe: sizes and schedules.
+        seeds: of the networks.
+        units: the runs, those of Table 2 first.
+        fit: whose A+V+D runs of the three networks are taken over; None trains them here.
+    """
+
+    cohort: Path
+    out: Path
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    units: tuple[Unit, ...]
+    fit: Fit | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the runs still to be made would take, one network a row."""
+
+    estimate: Estimate
+    runs: int
+
+    @property
+    def hours(self) -> float:
+        """All runs of this network together."""
+        return self.estimate.hours * self.runs
+
+
+def plan_grid(
+    cohort: Path,
+    out: Path,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    *,
+    tables: Sequence[int] = (2, 3),
+    networks: Sequence[NetworkName] = tuple(NetworkName),
+    fit: Fit | None = None,
+) -> Grid:
+    """Returns the runs of the tables asked for; a run that two tables need is there once.
+
+    Args:
+        cohort: folder of case folders.
+        out: folder of the ablation.
+        recipe: sizes and schedules.
+        seeds: of the networks.
+        tables: 2 (architectures), 3 (phases); Table 4 needs no run: its ensembles are part of the fit.
+        networks: only these.
+        fit: of the same cohort.
+
+    Raises:
+        AblationRefused: the fit was made with another recipe or without one of the seeds.
+    """
+    if fit is not None:
+        _refuse_other_fit(fit, recipe, seeds)
+    wanted: dict[tuple[NetworkName, str], None] = {}
+    if 2 in tables:
+        wanted |= dict.fromkeys((name, ALL_PHASES) for name in networks)
+    if 3 in tables:
+        wanted |= dict.fromkeys(
+            (name, phases) for name in ENSEMBLE if name in networks for phases in PHASE_SETS
+        )
+    units = []
+    for name, phases in wanted:
+        for seed in seeds:
+            own = out / "networks" / phases / name.value / f"seed-{seed}"
+            taken = None if fit is None else fit.paths.run(WHOLE, name, seed)
+            fitted = taken is not None and phases == ALL_PHASES and name in ENSEMBLE
+            units.append(
+                Unit(
+                    network=name,
+                    phases=phases,
+                    seed=seed,
+                    folder=taken if fitted and taken is not None else own,
+                    fitted=fitted,
+                )
+            )
+    return Grid(cohort=cohort, out=out, recipe=recipe, seeds=tuple(seeds), units=tuple(units), fit=fit)
+
+
+def estimate_grid(grid: Grid, device: str, training: int, validation: int) -> tuple[Cost, ...]:
+    """Returns the cost of the runs that are not finished, from one measured step of each network and channel count.
+
+    Args:
+        grid: the plan.
+        device: to measure on.
+        training: cases.
+        validation: cases.
+    """
+    waiting = [unit for unit in grid.units if not unit.finished and not unit.fitted]
+    costs = []
+    for name, channels in dict.fromkeys((unit.network, unit.phases.count("+") + 1) for unit in waiting):
+        runs = [u for u in waiting if (u.network, u.phases.count("+") + 1) == (name, channels)]
+        settings = size_of(grid.recipe, name, runs[0].phases)
+        estimate = estimate_run(name, settings, grid.recipe.schedules[name], training, validation, device)
+        costs.append(Cost(estimate=estimate, runs=len(runs)))
+    return tuple(costs)
+
+
+def size_of(recipe: Recipe, name: NetworkName, phases: str) -> NetworkSettings:
+    """Returns the size of a network on some phases."""
+    return replace(recipe.settings[name], phases=parse_letters(phases))
+
+
+def parse_letters(phases: str) -> tuple[Phase, ...]:
+    """Returns the phases of letters joined by ``+``, in the order of the method's channels."""
+    return tuple(_LETTERS[letter] for letter in phases.split("+"))
+
+
+def run_grid(
+    grid: Grid,
+    device: str,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[str, ...]:
+    """Makes every run of the plan that is not finished, and returns those that failed, in words.
+
+    A run that was interrupted continues from its last whole epoch; a finished one is left alone. A run that fails does
+    not stop the others.
+
+    Args:
+        grid: the plan.
+        device: cpu or cuda.
+        executor: of processes, or dask's ``Client.get_executor()``, whose workers see the same folders; None runs them
+            here in turn.
+        progress: told of each run that starts or ends.
+    """
+    waiting = [unit for unit in grid.units if not unit.finished]
+    failed = [f"{unit.words}: not in the fit" for unit in waiting if unit.fitted]
+    tasks = [unit for unit in waiting if not unit.fitted]
+    if executor is None:
+        for unit in tasks:
+            progress(f"{unit.words} starts")
+            try:
+                train_unit(unit, grid.cohort, grid.recipe, device)
+            except MmfError as error:
+                failed.append(f"{unit.words}: {error}")
+                progress(f"{unit.words} failed: {error}")
+        return tuple(failed)
+    futures = {executor.submit(train_unit, unit, grid.cohort, grid.recipe, device): unit for unit in tasks}
+    for future in as_completed(futures):
+        unit = futures[future]
+        try:
+            future.result()
+            progress(f"{unit.words} is finished")
+        except MmfError as error:
+            failed.append(f"{unit.words}: {error}")
+            progress(f"{unit.words} failed: {error}")
+    return tuple(failed)
+
+
+def train_unit(unit: Unit, cohort: Path, recipe: Recipe, device: str) -> None:
+    """Trains one run and writes its folder as ``train.campaign`` does; safe to call again after a kill.
+
+    Raises:
+        CohortRefused: a fault of the cohort.
+        TrainingStopped: a value is not finite.
+        CheckpointRefused: the folder holds another run.
+    """
+    settings = size_of(recipe, unit.network, unit.phases)
+    data = read_cohort(cohort, settings.phases, settings.side, seed=unit.seed)
+    plan = Plan(name=unit.network, settings=settings, schedule=recipe.schedules[unit.network], seed=unit.seed)
+
+    def tell(plan: Plan, record: EpochRecord) -> None:
+        LOG.info(
+            "epoch finished",
+            network=plan.name.value,
+            phases=unit.phases,
+            seed=plan.seed,
+            epoch=record.epoch + 1,
+            epochs=plan.schedule.epochs,
+        )
+
+    # run_campaign adds NETWORK/seed-N to the folder it is given.
+    run_campaign([plan], data, unit.folder.parent.parent, device=device, ranks=Ranks(), progress=tell)
+
+
+def measure_grid(grid: Grid, data: TrainingData) -> tuple[AblationCell, ...]:
+    """Returns C with its interval of every finished run in each part of the cohort, and out-of-fold where the fit has it.
+
+    Args:
+        grid: the plan, some of its runs perhaps unfinished.
+        data: the cohort, for outcomes and splits; its inputs are not read.
+    """
+    follow = {
+        word.upper(): {
+            case_id: (float(months), bool(event))
+            for case_id, months, event in zip(data.case_ids, source.months, source.event, strict=True)
+            if np.isfinite(months)
+        }
+        for word, source in (("os", data.os), ("pfs", data.pfs))
+    }
+    cells: list[AblationCell] = []
+    for unit in grid.units:
+        if not unit.finished:
+            continue
+        rows = read_score_file(unit.folder / "scores.csv")
+        for split in (Split.TRAINING, Split.VALIDATION, Split.TESTING):
+            members = [row for row in rows if row["split"] == split.value]
+            for endpoint, outcomes in follow.items():
+                known = [row for row in members if row["case_id"] in outcomes]
+                cell = _cell(
+                    unit,
+                    endpoint,
+                    COPIES.get(split.value, split.value),
+                    [float(row[endpoint.lower()]) for row in known],
+                    [outcomes[row["case_id"]] for row in known],
+                )
+                cells += [] if cell is None else [cell]
+    return (*cells, *_out_of_fold(grid))
+
+
+def write_grid(grid: Grid, data: TrainingData, device: str, failed: Sequence[str], synthetic: bool) -> Path:
+    """Measures the finished runs, writes ablation.csv and ablation.json, and returns the folder."""
+    missing = tuple(unit.words for unit in grid.units if not unit.finished)
+    record = AblationRecord(
+        cohort=grid.cohort.resolve().name,
+        cases=data.n,
+        synthetic=synthetic,
+        recipe=grid.recipe.name,
+        seeds=grid.seeds,
+        device=device,
+        fit="" if grid.fit is None else grid.fit.paths.root.resolve().name,
+        complete=not missing,
+        missing=tuple(dict.fromkeys((*missing, *failed))),
+    )
+    write_ablation(grid.out, record, measure_grid(grid, data))
+    return grid.out
+
+
+def _cell(
+    unit: Unit, endpoint: str, cohort: str, scores: Sequence[float], follow: Sequence[tuple[float, bool]]
+) -> AblationCell | None:
+    if not scores:
+        return None
+    outcome = Outcome(np.array([months for months, _ in follow]), np.array([event for _, event in follow]))
+    value = low = high = None
+    try:
+        value = harrell_c(scores, outcome)
+        resamples = draw_resamples(outcome.n, REPEATS, BOOTSTRAP_SEED)
+        interval = percentile_interval(
+            bootstrap_concordance(np.array([scores], dtype=np.float64), outcome, resamples)[:, 0]
+        )
+        if interval is not None:
+            low, high = interval.low, interval.high
+    except SurvivalRefused:
+        value = None
+    return AblationCell(
+        network=unit.network,
+        phases=unit.phases,
+        seed=unit.seed,
+        endpoint=endpoint,
+        cohort=cohort,
+        n=outcome.n,
+        events=outcome.events,
+        c_index=value,
+        low=low,
+        high=high,
+    )
+
+
+def _out_of_fold(grid: Grid) -> list[AblationCell]:
+    """Cells of the out-of-fold scores of the three networks, which the fit has for its first seed."""
+    if grid.fit is None or grid.fit.record.seeds[0] not in grid.seeds:
+        return []
+    table: ScoreTable = read_score_table(grid.fit.paths.out_of_fold)
+    cells: list[AblationCell] = []
+    for unit in grid.units:
+        title = NETWORK_TITLES.get(unit.network, "")
+        if not unit.fitted or unit.seed != grid.fit.record.seeds[0] or title not in table.scores:
+            continue
+        for cohort in COPIES:
+            for endpoint in table.endpoints:
+                score = table.scores[title][endpoint.name]
+                rows = (table.cohort == cohort) & endpoint.known & ~np.isnan(score)
+                follow = [
+                    (float(time), bool(event))
+                    for time, event in zip(endpoint.time[rows], endpoint.event[rows], strict=True)
+                ]
+                cell = _cell(unit, endpoint.name, cohort, score[rows].tolist(), follow)
+                cells += [] if cell is None else [cell]
+    return cells
+
+
+def _refuse_other_fit(fit: Fit, recipe: Recipe, seeds: Sequence[int]) -> None:
+    record = fit.record
+    if record.recipe != recipe.name:
+        raise AblationRefused(
+            f"the fit was made with the recipe {record.recipe}, the ablation asks for {recipe.name}: they would not be"
+            " comparable; give --recipe with the fit's, or --no-fit"
+        )
+    absent = [seed for seed in seeds if seed not in record.seeds]
+    if absent:
+        raise AblationRefused(
+            f"the fit has the seeds {', '.join(map(str, record.seeds))}, the ablation asks for {absent[0]} too: give"
+            " --seeds from the fit's, or --no-fit"
+        )
+
+
+def describe_plan(grid: Grid, costs: Sequence[Cost]) -> list[str]:
+    """Returns the plan and its cost in lines for a person."""
+    state: Mapping[str, int] = {
+        "finished": sum(unit.finished for unit in grid.units),
+        "of the fit": sum(unit.fitted for unit in grid.units),
+    }
+    lines = [
+        f"{len(grid.units)} runs of recipe {grid.recipe.name}, seeds {', '.join(map(str, grid.seeds))}:"
+        f" {state['finished']} finished ({state['of the fit']} belong to the fit)"
+    ]
+    for phases in dict.fromkeys(unit.phases for unit in grid.units):
+        names = dict.fromkeys(unit.network.value for unit in grid.units if unit.phases == phases)
+        lines.append(f"  {phases:<6} {', '.join(names)}")
+    for cost in costs:
+        estimate = cost.estimate
+        lines.append(
+            f"  {estimate.network:<13} {cost.runs:3d} runs x {estimate.hours:7.2f} h = {cost.hours:8.2f} h,"
+            f" {estimate.memory_gib:5.1f} GiB, {estimate.seconds_a_case:.3f} s a case on {estimate.device}"
+        )
+    lines.append(f"  together {sum(cost.hours for cost in costs):.2f} h, one run after the other")
+    return lines

@@ -1,0 +1,195 @@
+"""``mmf-train ablate``: the grids of supplementary Tables 2 and 3 on a cohort, planned and priced before they run."""
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engines.errors import InvalidInput
+from engines.networks.settings import NetworkName
+
+if TYPE_CHECKING:
+    from train.ablation import Cost, Grid
+    from train.fit_folder import Fit
+
+DEFAULT_RECIPE = "paper"
+
+Cohort = Annotated[Path, typer.Option("--cohort", help="Folder of case folders.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of the ablation. Default: COHORT-ablation beside the cohort."),
+]
+FitFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--fit", help="Fit of the same cohort, whose A+V+D runs are taken over. Default: COHORT-fit."
+    ),
+]
+NoFit = Annotated[bool, typer.Option("--no-fit", help="Train A+V+D of the three networks here too.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="conf/recipes/NAME.toml. Default: that of the fit, else paper.")
+]
+Tables = Annotated[str, typer.Option("--tables", help="2 (architectures), 3 (phases), with commas.")]
+Only = Annotated[str | None, typer.Option("--networks", help="Only these, with commas.")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Seeds with commas. Default: the first of the fit, else 0.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda. Default: a GPU when there is one.")]
+Planned = Annotated[bool, typer.Option("--plan", help="Print plan and cost, and stop.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", help="Address of a dask scheduler whose workers see the same folders, e.g. tcp://HOST:8786."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Standard output holds JSON alone.")]
+
+
+def ablate(
+    cohort: Cohort,
+    out: Out = None,
+    fit: FitFolder = None,
+    no_fit: NoFit = False,
+    recipe: RecipeName = None,
+    tables: Tables = "2,3",
+    networks: Only = None,
+    seeds: Seeds = None,
+    device: Device = None,
+    planned: Planned = False,
+    dask: Dask = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the grids of supplementary Tables 2 (architectures) and 3 (phases); Table 4 comes with the fit.
+
+    Prints the plan and its cost first. Killed and started again, it continues; finished runs are not made again.
+    ``mmf-train evaluate --cohort`` reads the folder and lays the tables out.
+    """
+    import torch
+
+    from engines.case import check_case, list_cases
+    from train.ablation import describe_plan, estimate_grid, plan_grid, run_grid, write_grid
+    from train.cohort import read_cohort
+    from train.data import Split
+    from train.evaluate.evidence import default_ablation_folder
+    from train.recipes import read_recipe
+
+    finished = None if no_fit else _find_fit(cohort, fit)
+    chosen = read_recipe(recipe or (finished.record.recipe if finished else DEFAULT_RECIPE))
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    grid = plan_grid(
+        cohort,
+        out or default_ablation_folder(cohort),
+        chosen,
+        _parse_seeds(seeds, finished),
+        tables=_parse_tables(tables),
+        networks=_parse_networks(networks),
+        fit=finished,
+    )
+    size = next(iter(chosen.settings.values()))
+    data = read_cohort(cohort, size.phases, size.side, seed=grid.seeds[0])
+    counts = [int(data.rows(split).size) for split in (Split.TRAINING, Split.VALIDATION)]
+    costs = estimate_grid(grid, where, counts[0], counts[1])
+    for line in describe_plan(grid, costs):
+        typer.echo(line, err=True)
+    if planned:
+        if as_json:
+            sys.stdout.write(_encode(grid, costs) + "\n")
+        return
+    with _executor(dask) as executor:
+        failed = run_grid(grid, where, executor=executor, progress=lambda line: typer.echo(line, err=True))
+    synthetic = all(check_case(folder, ())[1].synthetic for folder in list_cases(cohort))
+    folder = write_grid(grid, data, where, failed, synthetic)
+    for line in failed:
+        typer.echo(f"failed: {line}", err=True)
+    if as_json:
+        sys.stdout.write((folder / "ablation.json").read_text(encoding="utf-8"))
+    typer.echo(f"ablation written to {folder}; `mmf-train evaluate --cohort {cohort}` lays it out", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _find_fit(cohort: Path, explicit: Path | None) -> "Fit | None":
+    """The fit that was named, or the one beside the cohort, or none."""
+    from train.fit_folder import default_fit_folder, read_fit
+
+    if explicit is not None:
+        return read_fit(explicit)
+    folder = default_fit_folder(cohort)
+    return read_fit(folder) if folder.is_dir() else None
+
+
+def _parse_tables(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")]
+    if not words or any(word not in ("2", "3") for word in words):
+        raise InvalidInput(
+            f"--tables {text}: expected 2, 3 or 2,3; the ensembles of Table 4 are part of the fit"
+        )
+    return tuple(int(word) for word in words)
+
+
+def _parse_networks(text: str | None) -> tuple[NetworkName, ...]:
+    from engines.networks.registry import parse_network
+
+    return tuple(NetworkName) if text is None else tuple(parse_network(word) for word in text.split(","))
+
+
+def _parse_seeds(text: str | None, fit: "Fit | None") -> tuple[int, ...]:
+    if text is None:
+        return (fit.record.seeds[0],) if fit else (0,)
+    try:
+        numbers = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise InvalidInput(f"--seeds {text}: expected whole numbers with commas") from None
+    if len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise InvalidInput(f"--seeds {text}: each seed once, 0 or above")
+    return numbers
+
+
+@contextmanager
+def _executor(address: str | None) -> Iterator[Executor | None]:
+    """Dask's executor of a running scheduler; None without an address.
+
+    Raises:
+        InvalidInput: dask is not installed, or nobody answers at the address.
+    """
+    if address is None:
+        yield None
+        return
+    if find_spec("distributed") is None:
+        raise InvalidInput("--dask needs the package distributed: pip install distributed")
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"--dask {address}: no scheduler answers: {error}") from error
+    try:
+        yield client.get_executor()
+    finally:
+        client.close()
+
+
+def _encode(grid: "Grid", costs: "tuple[Cost, ...]") -> str:
+    content = {
+        "runs": [
+            {
+                "network": unit.network.value,
+                "phases": unit.phases,
+                "seed": unit.seed,
+                "finished": unit.finished,
+                "of_the_fit": unit.fitted,
+            }
+            for unit in grid.units
+        ],
+        "costs": [
+            {**asdict(cost.estimate), "runs": cost.runs, "hours_together": cost.hours} for cost in costs
+        ],
+    }
+    return json.dumps(content, indent=1)
