@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM of one endpoint's log-risk, on the grid of the network input."""
+"""Where a network looked: Grad-CAM of one endpoint's log-risk without its average, on the grid of the network input."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,8 +29,8 @@ class ActivationMap:
     Attributes:
         endpoint: whose log-risk.
         values: (side, side, side) float32, 0 to 1 (the largest is 1, or all are 0 where nothing speaks in the direction).
-        peak: the largest value before scaling, in log-risk per unit of mean activation: 0 means the map is empty, and
-            maps of different cases may only be compared after multiplying by it.
+        peak: the largest value before scaling, in log-risk: the share of one voxel of the layer in the first-order sum of
+            the log-risk. 0 means the map is empty; maps of different cases may only be compared after multiplying by it.
         log_risk: of the case.
     """
 
@@ -48,10 +48,15 @@ def explain_risk(
     layer: nn.Module | None = None,
     direction: Direction = Direction.RAISES,
 ) -> ActivationMap:
-    """Returns the Grad-CAM of one case; the network's mode and gradients are left as they were.
+    """Returns the activation map of one case; the network's mode and gradients are left as they were.
 
-    The gradient of the log-risk is averaged over the voxels of each channel of the layer; the channels, weighted with
-    it, are added; what points in the direction is kept and interpolated to the input's grid.
+    The gradient of the log-risk is multiplied with the layer's activations voxel by voxel; the channels are added; what
+    points in the direction is kept and interpolated to the input's grid.
+
+    Plain Grad-CAM averages each channel's gradient over the voxels first. Where an instance normalisation follows, as in
+    Network 2, that gradient sums to zero whatever the network has learned, and Network 3 squares its features, so that
+    their gradient is as local as they are: on trained miniatures of Network 2 the averaged map pointed away from the
+    lesion. Where a global mean and a linear head follow, both maps are the same.
 
     Args:
         network: in any mode; it is evaluated in evaluation mode.
@@ -63,7 +68,8 @@ def explain_risk(
     Raises:
         InvalidInput: another input shape, or a layer without a volume.
 
-    Source: Selvaraju et al., Grad-CAM, ICCV 2017; readable layers: method, section 8.
+    Source: Selvaraju et al., Grad-CAM, ICCV 2017; Draelos & Carin, HiResCAM, arXiv:2011.08891 (the product without the
+    average); readable layers: method, section 8.
     """
     device = next(network.parameters()).device
     batch = torch.from_numpy(np.asarray(inputs, dtype=np.float32)).to(device).unsqueeze(0)
@@ -88,8 +94,7 @@ def explain_risk(
         handle.remove()
         network.train(training)
     with torch.no_grad():
-        weight = slope.mean(dim=(2, 3, 4), keepdim=True)
-        evidence = (weight * kept[0]).sum(dim=1, keepdim=True)
+        evidence = (slope * kept[0]).sum(dim=1, keepdim=True)
         evidence = _keep_direction(evidence, direction)
         size = list(batch.shape[2:])
         grid = functional.interpolate(evidence, size=size, mode="trilinear", align_corners=False)[0, 0]

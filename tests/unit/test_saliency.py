@@ -1,4 +1,4 @@
-"""Grad-CAM: by hand on a linear network, and how it behaves on the three networks."""
+"""Activation maps: by hand on a linear network, behind a normalisation, and how they behave on the three networks."""
 
 import numpy as np
 import pytest
@@ -33,6 +33,14 @@ class Linear(RiskNetwork):
         return self.layer
 
 
+class Normalised(Linear):
+    """OS risk = 2 * share of channel 0 that stands a deviation above its mean."""
+
+    def extract(self, inputs):
+        normed = nn.functional.instance_norm(self.layer(inputs))
+        return nn.functional.relu(normed - 1).mean(dim=(2, 3, 4)) * torch.tensor([1.0, 0.0, 0.0])
+
+
 def test_the_map_is_the_weighted_activation_worked_by_hand():
     inputs = np.zeros((3, 16, 16, 16), dtype=np.float16)
     inputs[0, 2:4, 2:4, 2:4] = 1.0
@@ -51,6 +59,21 @@ def test_the_map_is_the_weighted_activation_worked_by_hand():
     lesion = np.zeros((16, 16, 16), dtype=bool)
     lesion[2:4, 2:4, 2:4] = True
     assert measure_mass(raises, lesion) == 1.0
+
+
+def test_the_map_finds_the_evidence_behind_an_instance_normalisation_whose_average_gradient_is_nothing():
+    inputs = np.random.default_rng(0).uniform(0, 0.1, (3, 16, 16, 16)).astype(np.float32)
+    lesion = np.zeros((16, 16, 16), dtype=bool)
+    lesion[4:8, 4:8, 4:8] = True
+    inputs[0][lesion] += 0.8
+    network = Normalised()
+    leaf = torch.from_numpy(inputs[None]).requires_grad_()
+    (slope,) = torch.autograd.grad(network(leaf).os_log_risk.sum(), leaf)
+    averaged = slope[0, 0].mean().abs() / slope[0, 0].abs().mean()
+    assert averaged < 1e-4  # plain Grad-CAM multiplies with this
+    found = explain_risk(network, inputs, Endpoint.OS)
+    assert measure_mass(found, lesion) > 0.5
+    assert measure_mass(found, ~lesion) < 0.05
 
 
 def test_nothing_in_the_direction_is_an_empty_map_not_noise():
