@@ -14,18 +14,31 @@ from engines.clinical.variables import Variable, encode_variables
 from engines.endpoint import Endpoint
 from engines.network_input import Preprocessing
 from engines.networks.heads import LABELS
-from engines.phantom.cohort import draw_cohort
+from engines.phantom.cohort import LATENT_EFFECTS, draw_cohort
 from engines.phase import Phase
 from engines.radiomics.feature_file import COLUMNS
+from train.clinical_model import CoxSettings
 from train.data import Follow, Split, TrainingData
 from train.fit_cohort import FitCohort
+from train.fit_models import fit_models
+from train.fit_plan import FitPlan, draw_cohort_folds
+from train.fusion import ForestSettings
 from train.radiomic_model import FIXED_FEATURES, FeatureMatrix
+from train.recipes import Recipe
 from train.response_model import collect_responses
 
-NOISE_FEATURES = 12
+NOISE_FEATURES = 4
 NOISE = [f"liver ARTERIAL original_noise_{number}" for number in range(NOISE_FEATURES)]
 NAMES = tuple(dict.fromkeys([*FIXED_FEATURES[Endpoint.OS], *FIXED_FEATURES[Endpoint.PFS], *NOISE]))
 SPLITS = {Split.TRAINING: 40, Split.VALIDATION: 10, Split.TESTING: 12}
+
+FIT_PLAN = FitPlan(
+    recipe=Recipe(name="none"),
+    folds=2,
+    forest=ForestSettings(trees=8),
+    clinical=CoxSettings(forest=ForestSettings(trees=8, depth=3)),
+)
+FIT_SPLITS = {Split.TRAINING: 90, Split.VALIDATION: 20, Split.TESTING: 30}
 
 
 def make_fit_cohort(splits=None, *, seed=0, side=32, unlabelled=0, images=True):
@@ -122,6 +135,31 @@ def seal(folder, case_id, patient_key, synthetic=True):
         case_id=case_id, patient_key=patient_key, study=f"study-{case_id}", synthetic=synthetic, phases={}
     )
     seal_case(Case(folder=folder / case_id), identity)
+
+
+def imaginary_networks(cohort, seed, unit_names):
+    """What networks would say: the imaging part of the true hazard through independent noise, another in each unit."""
+    patients = draw_cohort(cohort.n, seed, measured=False)
+    said = {}
+    for place, unit in enumerate(unit_names):
+        random = np.random.default_rng([seed, 9, place])
+        said[unit] = {}
+        for endpoint in Endpoint:
+            effects = LATENT_EFFECTS[endpoint].items()
+            seen = np.array([sum(e * getattr(p.traits, name) for name, e in effects) for p in patients])
+            said[unit][endpoint] = seen[:, None] + random.normal(0, 0.7, (cohort.n, 3))
+    return said
+
+
+def units_of(plan):
+    """Names of the units of a plan."""
+    return ["whole", *(f"fold-{number}" for number in range(plan.folds))]
+
+
+def fit_imaginary(cohort, plan=FIT_PLAN, said=None):
+    """Fits everything but the networks of a cohort of seed 4, on what imaginary networks say."""
+    fold = draw_cohort_folds(cohort, plan)
+    return fit_models(cohort, plan, fold, said or imaginary_networks(cohort, 4, units_of(plan)))
 
 
 def _examine(patient, random):

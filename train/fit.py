@@ -165,6 +165,7 @@ def describe_fit(
         concordance=concordance,
         used=dict(models.used),
         limits=models.limits,
+        feature_origin=cohort.feature_origin,
     )
 
 

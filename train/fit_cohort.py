@@ -62,6 +62,7 @@ class FitCohort:
         groups: group -> n words, "" where not known: centre, scanner, regimen, aetiology.
         preprocessing: that made the inputs.
         limits: what a reader must know of the cohort, one sentence each.
+        feature_origin: extractor, settings and masks of the features; "" where there are none.
     """
 
     name: str
@@ -74,6 +75,7 @@ class FitCohort:
     groups: Mapping[str, tuple[str, ...]]
     preprocessing: Preprocessing
     limits: tuple[str, ...] = ()
+    feature_origin: str = ""
 
     @property
     def n(self) -> int:
@@ -142,6 +144,7 @@ def read_fit_cohort(
         "regimen": tuple("" if one.regimen is None else one.regimen.text() for one in treatments),
         "aetiology": tuple(one.aetiology for one in treatments),
     }
+    features, origin = _read_matrix(cases, ids)
     stored = cases[0].read_network_input().shape[-1]
     averaged = (
         f"The networks were trained on block means of inputs of side {stored}; a node makes inputs of side"
@@ -155,11 +158,12 @@ def read_fit_cohort(
         clinical=tuple(
             decode_variables(case.read_json("clinical") if case.has("clinical") else {}) for case in cases
         ),
-        features=_read_matrix(cases, ids),
+        features=features,
         responses=collect_responses(responses),
         groups={word: values for word, values in groups.items() if any(values)},
         preprocessing=preprocessing,
         limits=averaged if stored != preprocessing.side else (),
+        feature_origin=origin,
     )
 
 
@@ -224,28 +228,29 @@ def _scanner(protocol: CtProtocol) -> str:
     return next((words for words in named if words), "")
 
 
-def _read_matrix(cases: Sequence[Case], ids: Sequence[str]) -> FeatureMatrix:
-    """The features of all cases, measured with the same settings on masks of one provider.
+def _read_matrix(cases: Sequence[Case], ids: Sequence[str]) -> tuple[FeatureMatrix, str]:
+    """The features of all cases, measured with the same settings on masks of one provider, and which these are.
 
     Raises:
         CohortRefused: settings or providers that differ (validity, trap 10).
     """
     rows: list[dict[str, float]] = []
-    origin: tuple[str, str, str, str] | None = None
-    first = ""
+    origin, first = "", ""
     for case, case_id in zip(cases, ids, strict=True):
         row: dict[str, float] = {}
         for line in read_features(case.features_path) if case.features_path.is_file() else ():
-            own = (line.settings_sha256, line.extractor, line.mask_provider, line.mask_version)
-            origin, first = (own, case_id) if origin is None else (origin, first)
+            own = (
+                f"{line.extractor}, settings {line.settings_sha256[:12]}, masks of {line.mask_provider}"
+                f" {line.mask_version}"
+            )
+            origin, first = (origin, first) if origin else (own, case_id)
             if own != origin:
                 raise CohortRefused(
-                    f"features of case {case_id} come from {own[1]}, masks of {own[2]} {own[3]}, settings {own[0][:8]};"
-                    f" those of case {first} from {origin[1]}, {origin[2]} {origin[3]}, {origin[0][:8]}: other masks are"
+                    f"features of case {case_id} come from {own}; those of case {first} from {origin}: other masks are"
                     " another measurement; extract them again"
                 )
             row[feature_column(line.region, line.phase, line.feature)] = line.value
         rows.append(row)
     names = tuple(sorted({name for row in rows for name in row}))
     values = np.array([[row.get(name, np.nan) for name in names] for row in rows], dtype=np.float64)
-    return FeatureMatrix(names=names, values=values.reshape(len(rows), len(names)))
+    return FeatureMatrix(names=names, values=values.reshape(len(rows), len(names))), origin

@@ -149,6 +149,7 @@ class FitRecord:
         concordance: of every model, out-of-fold and on the testing cases.
         used: "MODEL OS" -> discovery rows that the released model was fitted on (complete case).
         limits: what a reader must know, one sentence each: exclusions, separating variables, missing parts.
+        feature_origin: extractor, settings and masks of the radiomic features; "" without features.
     """
 
     created: datetime
@@ -172,6 +173,7 @@ class FitRecord:
     concordance: tuple[ConcordanceRecord, ...]
     used: dict[str, int]
     limits: tuple[str, ...]
+    feature_origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

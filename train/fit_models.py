@@ -313,6 +313,10 @@ class _Work:
             self.limits += [f"{unit}: {words}" for words in fit.limits]
             if fit.front is not None:
                 self.fitted[f"{title} {endpoint} {unit} forest"] = fit.front.forest.threshold
+        if name is ModelName.MMF and self.plan.clinical.with_radiomic:
+            self.limits.append(
+                "MMF takes the Radiomic score: where features are missing it cannot be computed and Ensemble-DL is given."
+            )
         with _fold_faults(WHOLE, f"{title} {endpoint}"):
             released = self._release(name, rows, out_of_fold[self.rows])
         apparent = score_table(released.model, self._everyone(endpoint, released.model.names))

@@ -35,13 +35,16 @@ def write_tables(cohort: FitCohort, models: FittedModels, paths: FitFolder) -> N
     _write_responses(cohort, paths)
 
 
-def tabulate_scores(cohort: FitCohort, rows: IntArray, columns: Columns) -> list[list[object]]:
+def tabulate_scores(
+    cohort: FitCohort, rows: IntArray, columns: Columns, name: str | None = None
+) -> list[list[object]]:
     """Returns header and lines of a table of scores, as ``train.evaluate.score_table`` reads it.
 
     Args:
         cohort: outcomes, clinical variables and groups.
         rows: cases of the table.
         columns: scores of all cases; a column that is empty in these rows is left out with its pair.
+        name: of the cohort of every row; None takes each row's split.
     """
     shown = {
         title: pair
@@ -60,7 +63,7 @@ def tabulate_scores(cohort: FitCohort, rows: IntArray, columns: Columns) -> list
     lines: list[list[object]] = [head]
     for row in rows:
         clinical = cohort.clinical[row]
-        line: list[object] = [cohort.data.patient_keys[row], cohort.data.splits[row].value]
+        line: list[object] = [cohort.data.patient_keys[row], name or cohort.data.splits[row].value]
         for endpoint in Endpoint:
             follow = cohort.follow(endpoint)
             known = math.isfinite(follow.months[row])

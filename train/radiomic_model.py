@@ -14,9 +14,8 @@ from engines.models.comparator import feature_column
 from engines.phase import Phase
 from engines.radiomics.names import full_name
 from engines.survival.concordance import harrell_c
-from engines.survival.cox import CoxFit, Ties, fit_cox, hazard_ratios, log_hazard
+from engines.survival.cox import CoxFit, fit_cox, hazard_ratios, log_hazard
 from engines.survival.outcome import Outcome
-from engines.survival.risk_sets import arrange_risk_sets, partial_likelihood
 from train.errors import CohortRefused
 from train.out_of_fold import deal_folds
 
@@ -225,7 +224,6 @@ def _select_by_lasso(scaled: FloatArray, outcome: Outcome, seed: int) -> npt.NDA
     """
     path, penalties = _lasso_path(scaled, outcome, None)
     fold = deal_folds(outcome.event.astype(np.int64), min(LASSO_FOLDS, outcome.events), seed)
-    everyone = arrange_risk_sets(scaled, outcome, Ties.EFRON)
     likelihood, reached = np.zeros(penalties.size), penalties.size
     for number in range(int(fold.max()) + 1):
         seen = np.flatnonzero(fold != number)
@@ -234,14 +232,22 @@ def _select_by_lasso(scaled: FloatArray, outcome: Outcome, seed: int) -> npt.NDA
         part = outcome.take(seen)
         coefficients, _ = _lasso_path(scaled[seen], part, penalties)
         reached = min(reached, coefficients.shape[1])  # a path ends where its fit is perfect
-        own = arrange_risk_sets(scaled[seen], part, Ties.EFRON)
-        for place, beta in enumerate(coefficients.T):
-            likelihood[place] += (
-                partial_likelihood(everyone, beta).log_likelihood
-                - partial_likelihood(own, beta).log_likelihood
-            )
+        predictors = scaled @ coefficients
+        gain = _log_likelihoods(predictors, outcome) - _log_likelihoods(predictors[seen], part)
+        likelihood[: coefficients.shape[1]] += gain
     chosen: npt.NDArray[np.bool_] = path[:, int(np.argmax(likelihood[:reached]))] != 0
     return chosen
+
+
+def _log_likelihoods(predictors: FloatArray, outcome: Outcome) -> FloatArray:
+    """Breslow's partial log-likelihood of many models at once, (models,); predictors (n, models)."""
+    order = np.argsort(outcome.time, kind="stable")
+    time, event, sorted_ = outcome.time[order], outcome.event[order], predictors[order]
+    shift = sorted_.max(axis=0)
+    at_risk = np.cumsum(np.exp(sorted_ - shift)[::-1], axis=0)[::-1]
+    first = np.searchsorted(time, time[event], side="left")
+    summed: FloatArray = (sorted_[event] - shift - np.log(at_risk[first])).sum(axis=0)
+    return summed
 
 
 def _lasso_path(

@@ -1,0 +1,105 @@
+"""Fits with missing values, without features or responses, with separating variables, and with every option."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.clinical.variables import ClinicalVariables, Value, Variable
+from engines.endpoint import Endpoint
+from engines.mmf import RADIOMIC_INPUT, ModelName, Preset
+from engines.models.comparator import ComparatorName
+from tests.fit_cohort import FIT_PLAN, FIT_SPLITS, fit_imaginary, make_fit_cohort
+from train.clinical_model import CoxSettings, Estimator
+from train.cutoff import CutoffChoice, CutoffRule
+from train.fusion import ForestSettings
+from train.radiomic_model import FIXED_FEATURES, FeatureMatrix, RadiomicMode
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return make_fit_cohort(FIT_SPLITS, seed=4, images=False)[0]
+
+
+def test_missing_values_are_complete_case_counted_and_never_imputed(cohort):
+    clinical = list(cohort.clinical)
+    for row in (0, 1, 2):
+        values = {name: value for name, value in clinical[row].values.items() if name != Variable.AFP}
+        clinical[row] = ClinicalVariables(values=values)
+    values = cohort.features.values.copy()
+    values[3] = np.nan
+    broken = replace(
+        cohort, clinical=tuple(clinical), features=FeatureMatrix(names=cohort.features.names, values=values)
+    )
+    models = fit_imaginary(broken)
+    assert models.used["MMF OS"] == models.used["Benchmark PFS"] == 107
+    assert models.used["Radiomic OS"] == 109
+    assert np.isnan(models.out_of_fold["MMF"][Endpoint.OS][:3]).all()
+    assert np.isfinite(models.out_of_fold["Ensemble-DL"][Endpoint.OS][:3]).all()
+    words = " ".join(models.limits)
+    assert "MMF OS: 3 of 110 discovery cases lack an input" in words
+    assert "Radiomic OS: 1 of 110 discovery cases lack a feature" in words
+
+
+def test_a_cohort_without_features_and_responses_says_so_and_has_the_other_models(cohort):
+    bare = replace(
+        cohort,
+        features=FeatureMatrix(names=(), values=np.empty((cohort.n, 0))),
+        responses=replace(cohort.responses, non_responder=np.full(cohort.n, np.nan)),
+    )
+    models = fit_imaginary(bare)
+    assert "Radiomic" not in models.out_of_fold
+    assert not models.comparators
+    assert any("no Radiomic model" in words for words in models.limits)
+    assert any("no mRECIST model" in words for words in models.limits)
+    undated = replace(cohort, responses=replace(cohort.responses, months=np.full(cohort.n, np.nan)))
+    models = fit_imaginary(undated)
+    assert {one.name for one in models.comparators} == {
+        ComparatorName.RADIOMIC,
+        ComparatorName.MRECIST_FROM_START,
+    }
+    assert any("no landmark" in words for words in models.limits)
+
+
+def test_a_variable_that_separates_and_one_that_never_varies_are_told(cohort):
+    clinical = []
+    for row, patient in enumerate(cohort.clinical):
+        early = cohort.data.os.months[row] < 8 and cohort.data.os.event[row] > 0
+        values = dict(patient.values)
+        values[Variable.ECOG] = Value(category="1" if early else "0")
+        values[Variable.CIRRHOSIS] = Value(category="absent")
+        clinical.append(ClinicalVariables(values=values))
+    models = fit_imaginary(replace(cohort, clinical=tuple(clinical)))
+    words = " ".join(models.limits)
+    assert "MMF OS was fitted without Cirrhosis" in words
+    assert "ECOG performance status separates the events" in words
+    risk = next(
+        f for f in models.risk_fits if (f.model.name, f.model.endpoint) == (ModelName.MMF, Endpoint.OS)
+    )
+    assert np.isfinite(risk.model.cox.coefficients).all()
+
+
+def test_the_options_forest_radiomic_fixed_list_and_maxstat(cohort):
+    clinical = CoxSettings(
+        preset=Preset.ALL16,
+        estimator=Estimator.FOREST,
+        forest=ForestSettings(trees=8, depth=3),
+        with_radiomic=True,
+        cutoff=CutoffChoice(rule=CutoffRule.MAXSTAT),
+    )
+    models = fit_imaginary(cohort, replace(FIT_PLAN, clinical=clinical, radiomic=RadiomicMode.FIXED))
+    for fit_ in models.risk_fits:
+        assert (fit_.model.front is not None) == (fit_.model.name is ModelName.MMF)
+    mmf = models.risk_fits[0].model
+    assert len(mmf.names) == 18
+    assert RADIOMIC_INPUT in mmf.names
+    score, radiomic = (
+        models.apparent["Ensemble-DL"][Endpoint.OS][0],
+        models.apparent["Radiomic"][Endpoint.OS][0],
+    )
+    risk = mmf.assess(float(score), cohort.clinical[0], float(radiomic))
+    assert risk.log_hazard == pytest.approx(models.apparent["MMF"][Endpoint.OS][0])
+    assert sum(part.log_hazard for part in risk.contributions) == pytest.approx(risk.log_hazard, abs=1e-12)
+    assert models.radiomic["whole", Endpoint.OS].features == FIXED_FEATURES[Endpoint.OS]
+    assert len(models.radiomic["fold-0", Endpoint.PFS].features) == 6
+    assert models.cutoffs["MMF", Endpoint.OS][1].startswith("maximally selected")
