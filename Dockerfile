@@ -37,8 +37,8 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="mmf-node" \
       org.opencontainers.image.description="DICOM node for the MMF survival risk in unresectable liver cancer. Research use only." \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN groupadd --system --gid 10001 mmf \
-    && useradd --system --uid 10001 --gid mmf --home-dir /data --shell /usr/sbin/nologin mmf \
+RUN groupadd --gid 10001 mmf \
+    && useradd --no-log-init --uid 10001 --gid mmf --no-create-home --home-dir /data --shell /usr/sbin/nologin mmf \
     && install -d -o mmf -g mmf -m 0750 /data
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MMF_CONF=/etc/mmf-node

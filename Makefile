@@ -13,7 +13,7 @@ PIP     := $(BIN)/pip --disable-pip-version-check
 TORCH   := "torch>=2.10,<2.14"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick unit slow serve lint bench demo-models clean host
+.PHONY: help demo test quick unit slow serve lint bench demo-models image-check load clean host
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ bench: $(VENV)/.installed-dev ## speed and memory side by side with named peers 
 
 demo-models: $(VENV)/.installed-dev ## train the demonstration models on phantoms again
 	$(BIN)/mmf-train demo-models --out conf/models/demo
+
+image-check: ## lint the Dockerfile, build the image and try it (ENGINE=podman, BUILD_ARGS=..., RUN_ARGS=...)
+	tests/image_check.sh
+
+load: $(VENV)/.installed-dev ## 20 studies on 4 associations while two are assessed by real workers; prints the peak memory
+	$(BIN)/pytest -q -s -m slow --timeout 5400 tests/slow/test_load.py
 
 clean: ## remove the environment and everything a demo or a build left
 	rm -rf $(VENV) build dist *.egg-info demo-data bench-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
