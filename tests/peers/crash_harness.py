@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import psutil
@@ -20,6 +21,7 @@ from node.ports import Answer
 from node.storage.inbox import FolderInbox
 from node.testing import SyntheticSlice, run_node, run_receiver, save_slices
 
+VICTIMS = ("worker", "node", "courier", "node")
 SENDER = SendSettings(ae_title="SCANNER", connect_seconds=2, associate_seconds=2, response_seconds=2)
 
 
@@ -121,27 +123,52 @@ def count_lost_by_receiver(folder, port, kills, seed, *, acknowledge_early=False
 
 
 def kill_node_until_done(folder, port, archive, kills, seed):
-    """Kills receiver, courier and workers together ``kills`` times while two studies arrive; returns the process of
-    the node that was started last and is left to finish, and the ledger."""
-    random_moment = random.Random(seed)
+    """Kills ``kills`` times while studies arrive, are assessed and delivered: the worker, the whole node
+    at once, the courier, the whole node, and so on, at random moments. The last life is left to finish.
+
+    Returns:
+        The process of the last life, the ledger, and how often each was killed.
+    """
+    chance = random.Random(seed)
     context = open_context()
     peer = PeerAddress(host="127.0.0.1", port=port, ae_title="MMFNODE")
-    ledger = Ledger(wanted=save_many(folder / "out", 50))
+    ledger = Ledger(wanted=save_many(folder / "out", 25 * max(2, kills // 4)))
     stop = threading.Event()
     sender = threading.Thread(target=keep_sending, args=(ledger, peer, stop, 25))
     sender.start()
+    killed = Counter()
+    process = None
     try:
-        for remaining in range(kills, -1, -1):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=run_node, args=(folder, port, archive, theirs))
-            process.start()
-            assert ours.poll(30)
-            if remaining:
-                time.sleep(random_moment.uniform(0.05, 2.0))
+        while killed.total() < kills:
+            if process is None:
+                process = start_node(context, folder, port, archive)
+            time.sleep(chance.uniform(0.05, 1.5))
+            victim = VICTIMS[killed.total() % len(VICTIMS)]
+            children = psutil.Process(process.pid).children()
+            if victim == "node":
                 kill(process)
+                process = None
+            elif len(children) == 2:  # one worker, then the courier, in the order they are started
+                children.sort(key=lambda child: child.create_time())
+                children[0 if victim == "worker" else 1].send_signal(signal.SIGKILL)
+            else:
+                continue  # the last one killed is not back yet
+            killed[victim] += 1
+        if process is None:
+            process = start_node(context, folder, port, archive)
     finally:
-        while len(ledger.acknowledged) < len(ledger.wanted) and process.is_alive():
+        deadline = time.monotonic() + 60
+        while len(ledger.acknowledged) < len(ledger.wanted) and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.set()
         sender.join(20)
-    return process, ledger
+    return process, ledger, killed
+
+
+def start_node(context, folder, port, archive):
+    """A new life of the node, ready for peers."""
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run_node, args=(folder, port, archive, theirs))
+    process.start()
+    assert ours.poll(60)
+    return process
