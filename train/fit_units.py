@@ -90,7 +90,7 @@ def train_units(
         TrainingStopped: a value was not finite, or a process died.
     """
     claim_folder(paths, plan.digest(cohort))
-    tasks = [task for unit in units for task in _tasks(cohort, plan, unit, paths)]
+    tasks = [task for unit in units for task in list_tasks(cohort, plan, unit, paths)]
     open_tasks = [task for task in tasks if not is_finished(task.run)]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} networks are finished and read back")
@@ -101,6 +101,27 @@ def train_units(
         return
     futures = {executor.submit(run_task, task): task for task in open_tasks}
     _gather(futures, tell)
+
+
+def list_tasks(cohort: FitCohort, plan: FitPlan, unit: Unit, paths: FitFolder) -> list[RunTask]:
+    """Returns the networks of a unit, each as it travels to the process that trains it."""
+    data = unit.data(cohort)
+    mapped = data.inputs.filename if isinstance(data.inputs, np.memmap) else None
+    inputs_file = None if mapped is None else Path(mapped)
+    if inputs_file is not None:
+        data = replace(data, inputs=np.empty((0,), dtype=np.float16))
+    return [
+        RunTask(
+            unit=unit.name,
+            plan=_network_plan(plan, name, seed),
+            data=data,
+            inputs_file=inputs_file,
+            folder=paths.unit(unit.name),
+            device=plan.device,
+        )
+        for name in ENSEMBLE
+        for seed in unit.seeds
+    ]
 
 
 def claim_folder(paths: FitFolder, digest: str) -> None:
@@ -192,26 +213,6 @@ def write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
     """Writes a CSV table atomically, UTF-8, floats unrounded."""
     with replaced(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def _tasks(cohort: FitCohort, plan: FitPlan, unit: Unit, paths: FitFolder) -> list[RunTask]:
-    data = unit.data(cohort)
-    mapped = data.inputs.filename if isinstance(data.inputs, np.memmap) else None
-    inputs_file = None if mapped is None else Path(mapped)
-    if inputs_file is not None:
-        data = replace(data, inputs=np.empty((0,), dtype=np.float16))
-    return [
-        RunTask(
-            unit=unit.name,
-            plan=_network_plan(plan, name, seed),
-            data=data,
-            inputs_file=inputs_file,
-            folder=paths.unit(unit.name),
-            device=plan.device,
-        )
-        for name in ENSEMBLE
-        for seed in unit.seeds
-    ]
 
 
 def _network_plan(plan: FitPlan, name: NetworkName, seed: int) -> Plan:
