@@ -13,6 +13,7 @@ from engines.case import replaced, write_json
 from engines.networks.settings import NetworkName, NetworkSettings
 from engines.networks.weights import round_weights, write_weights
 from train.data import Split, TrainingData
+from train.device import describe_device
 from train.loop import RunOptions, TrainedNetwork, train_network
 from train.progress import EpochRecord, Selection
 from train.ranks import Ranks
@@ -38,6 +39,7 @@ class RunSummary:
         seconds: wall time of all epochs.
         data_wait: share of it spent waiting for data.
         device: where it ran.
+        hardware: name of the processor or GPU; of a CPU the threads too, on which the last bit depends.
         versions: of Python and torch.
         sha256: of each selection's weights.
     """
@@ -52,6 +54,7 @@ class RunSummary:
     seconds: float
     data_wait: float
     device: str
+    hardware: str
     versions: dict[str, str]
     sha256: dict[str, str]
 
@@ -152,6 +155,7 @@ def write_run(
         seconds=seconds,
         data_wait=sum(record.data_wait * record.seconds for record in trained.history) / seconds,
         device=device,
+        hardware=describe_device(device),
         versions={"python": platform.python_version(), "torch": torch.__version__},
         sha256=sha256,
     )

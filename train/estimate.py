@@ -1,8 +1,11 @@
 """What a run will cost, from a few cases that really go through the network."""
 
+import math
+import os
 import resource
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from engines.networks.registry import build_network, count_parameters
 from engines.networks.settings import NetworkName, NetworkSettings
 from train.data import Follow, Split, TrainingData
 from train.losses import TaskWeights
+from train.prefetch import AHEAD
 from train.ranks import Ranks
 from train.recipes import Schedule
 from train.step import MicroBatch, compute_gradients
@@ -19,9 +23,12 @@ PROBE_CASES = 2
 """Cases of the measured step; the smallest batch that every network can train on."""
 FORWARD_SHARE = 1 / 3
 """A forward pass costs about a third of a whole step; pooling adds one."""
-BYTES_A_PARAMETER = 16
-"""Weight, gradient and Adam's two moments in float32."""
+OPTIMISER_NUMBERS = 3
+"""Of each parameter beside itself: its gradient and Adam's two moments."""
+FLOAT32_BYTES, FLOAT16_BYTES = 4, 2
 KIBIBYTE = 1024
+FORGET_PEAK = Path("/proc/self/clear_refs")
+"""Writing 5 resets the peak of the resident memory (Linux, proc(5))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,25 +79,28 @@ def estimate_run(
     part = MicroBatch(
         inputs=lambda: inputs, targets=_probe_data().targets(np.arange(PROBE_CASES), where), seed=0
     )
-    before = _memory_bytes(where)
+    _forget_peak(where)
+    before = _peak_bytes(where)
     compute_gradients(network, weights, [part], schedule, Ranks())
     _finish(where)
+    parameters = count_parameters(network)
+    activations = max(0.0, _peak_bytes(where) - before - FLOAT32_BYTES * parameters) / PROBE_CASES
     started = time.perf_counter()
     compute_gradients(network, weights, [part], schedule, Ranks())
     _finish(where)
     seconds = (time.perf_counter() - started) / PROBE_CASES
-    parameters = count_parameters(network)
-    fixed = BYTES_A_PARAMETER * parameters
-    activations = max(0.0, _memory_bytes(where) - before - fixed / 2) / PROBE_CASES
     passes = (
         training * (1 + (FORWARD_SHARE if schedule.pooled_batches > 1 else 0)) + validation * FORWARD_SHARE
     )
+    voxels = math.prod(settings.input_shape)
+    read_ahead = (AHEAD + 1) * schedule.pooled_batches * FLOAT16_BYTES + 2 * FLOAT32_BYTES
+    fixed = before + OPTIMISER_NUMBERS * FLOAT32_BYTES * parameters
     return Estimate(
         network=name.value,
         parameters=parameters,
         seconds_a_case=seconds,
         hours=passes * seconds * schedule.epochs / 3600,
-        memory_gib=(before + fixed + activations * schedule.batch_size) / 2**30,
+        memory_gib=(fixed + (activations + read_ahead * voxels) * schedule.batch_size) / 2**30,
         device=device,
     )
 
@@ -110,8 +120,16 @@ def _probe_data() -> TrainingData:
     )
 
 
-def _memory_bytes(device: torch.device) -> float:
-    """Most memory used so far, of the GPU or of this process."""
+def _forget_peak(device: torch.device) -> None:
+    """Lets the peak begin at what is used now; where the system cannot, an earlier peak hides a smaller one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif os.access(FORGET_PEAK, os.W_OK):
+        FORGET_PEAK.write_text("5", encoding="ascii")
+
+
+def _peak_bytes(device: torch.device) -> float:
+    """Most memory used since the peak was forgotten, of the GPU or of this process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE)

@@ -59,15 +59,21 @@ class Ranks:
                 buffer.div_(self.count)
 
 
-def join_ranks() -> Ranks:
+def join_ranks(device: str = "cpu") -> Ranks:
     """Returns this process's place, joining the group when the usual launcher (torchrun) started it.
 
-    gloo on a CPU, nccl on GPUs; the addresses come from the launcher's environment.
+    The addresses come from the launcher's environment.
+
+    Args:
+        device: of this process; gloo connects CPUs, nccl connects GPUs.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Ranks()
     if not distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        backend = "gloo"
+        if device.startswith("cuda"):
+            backend = "nccl"
+            torch.cuda.set_device(device)
         distributed.init_process_group(backend, timeout=JOIN_TIMEOUT)
     return Ranks(rank=distributed.get_rank(), count=distributed.get_world_size())

@@ -70,7 +70,7 @@ def networks(
     from train.campaign import run_campaign
     from train.cohort import read_cohort
     from train.data import Split
-    from train.estimate import estimate_run
+    from train.device import choose_device
     from train.ranks import join_ranks
     from train.recipes import read_recipe
 
@@ -92,24 +92,13 @@ def networks(
         raise InvalidInput(
             f"the networks of one run share one input, but the recipe gives them sides {sorted(sides)}"
         )
-    ranks = join_ranks()
-    where = device or (
-        f"cuda:{ranks.rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    )
+    where = choose_device(device)
+    ranks = join_ranks(where)
     data = read_cohort(cohort, channels, sides.pop(), seed=plans[0].seed)
     counts = {split.value: int(data.rows(split).size) for split in Split}
     typer.echo(f"{cohort}: " + ", ".join(f"{count} {word}" for word, count in counts.items()), err=True)
     if estimated:
-        training, validation = counts[Split.TRAINING.value], counts[Split.VALIDATION.value]
-        estimates = [estimate_run(p.name, p.settings, p.schedule, training, validation, where) for p in plans]
-        if as_json:
-            sys.stdout.write(json.dumps([asdict(estimate) for estimate in estimates], indent=1) + "\n")
-            return
-        for estimate in estimates:
-            typer.echo(
-                f"{estimate.network:<12} {estimate.hours:8.2f} h  {estimate.memory_gib:6.1f} GiB  "
-                f"{estimate.seconds_a_case:.3f} s a case on {estimate.device}"
-            )
+        show_estimates(plans, counts, where, as_json)
         return
     if where.startswith("cuda"):
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -169,25 +158,68 @@ def show_list(sizes: dict[NetworkName, NetworkSettings], as_json: bool) -> None:
         typer.echo(f"{row['name']:<12} {row['parameters']:>12,}  {row['input_shape']}  {heads}")
 
 
+def show_estimates(plans: Sequence["Plan"], counts: dict[str, int], device: str, as_json: bool) -> None:
+    """Prints hours and memory of each network's run, and the hours of all runs together."""
+    from train.data import Split
+    from train.estimate import estimate_run
+
+    training, validation = counts[Split.TRAINING.value], counts[Split.VALIDATION.value]
+    total, rows = 0.0, []
+    for name in dict.fromkeys(plan.name for plan in plans):
+        seeds = [plan for plan in plans if plan.name is name]
+        plan = seeds[0]
+        estimate = estimate_run(name, plan.settings, plan.schedule, training, validation, device)
+        total += estimate.hours * len(seeds)
+        rows.append(asdict(estimate) | {"runs": len(seeds)})
+        if not as_json:
+            typer.echo(
+                f"{estimate.network:<12} {len(seeds)} x {estimate.hours:8.2f} h  {estimate.memory_gib:6.1f} GiB  "
+                f"{estimate.seconds_a_case:.3f} s a case on {estimate.device}"
+            )
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    typer.echo(f"{'all':<12} {total:12.2f} h, measured by one step of two cases each")
+
+
 def show_summaries(summaries: Sequence["RunSummary"], out: Path, as_json: bool) -> None:
     """Prints the validation C of each network, with its spread over seeds."""
     if as_json:
         sys.stdout.write(json.dumps([asdict(summary) for summary in summaries], indent=1) + "\n")
         return
     typer.echo(
-        "validation C (the epoch was chosen on these cases: no claim)   own OS  own PFS  combined OS / PFS"
+        "validation C (the epoch was chosen on these cases: no claim), mean +- deviation over the seeds"
     )
     for name in dict.fromkeys(summary.network for summary in summaries):
         runs = [summary for summary in summaries if summary.network == name]
-        cells = [
-            _spread([run.c_index[selection]["validation"][endpoint] for run in runs])
-            for selection, endpoint in (("os", "os"), ("pfs", "pfs"), ("combined", "os"), ("combined", "pfs"))
-        ]
+        own, combined = (
+            [
+                _spread([run.c_index[selection]["validation"][endpoint] for run in runs])
+                for selection, endpoint in pairs
+            ]
+            for pairs in ((("os", "os"), ("pfs", "pfs")), (("combined", "os"), ("combined", "pfs")))
+        )
         seconds = sum(run.seconds for run in runs)
         typer.echo(
-            f"{name:<12} {'  '.join(cells)}  {runs[0].epochs} epochs, {seconds:.0f} s on {runs[0].device}"
+            f"{name:<12} a checkpoint each: OS {own[0]}  PFS {own[1]}   one for both: OS {combined[0]}  PFS {combined[1]}"
+        )
+        typer.echo(f"{'':<12} {_describe_auxiliary(runs)}")
+        typer.echo(
+            f"{'':<12} {len(runs)} runs, {runs[0].epochs} epochs, {seconds:.0f} s on {runs[0].device} ({runs[0].hardware}), "
+            f"{max(run.data_wait for run in runs):.1%} of them waiting for data"
         )
     typer.echo(f"weights, scores and histories are in {out}")
+
+
+def _describe_auxiliary(runs: Sequence["RunSummary"]) -> str:
+    """How the age and label heads do on the validation cases, in words."""
+    errors = [run.auxiliary.age_error_years for run in runs if run.auxiliary.age_error_years is not None]
+    words = [f"age error {_spread(errors, 1)} years" if errors else "age not known"]
+    for label in runs[0].auxiliary.label_auc:
+        areas = [area for run in runs if (area := run.auxiliary.label_auc[label]) is not None]
+        if areas:
+            words.append(f"{label} AUC {_spread(areas, 2)}")
+    return ", ".join(words)
 
 
 def _plans(
@@ -227,10 +259,10 @@ def shorten_schedule(schedule: "Schedule", epochs: int | None) -> "Schedule":
     )
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float], digits: int = 3) -> str:
     if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} +- {statistics.stdev(values):.3f}"
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.mean(values):.{digits}f} +- {statistics.stdev(values):.{digits}f}"
 
 
 def _show_on_board(folder: Path) -> Callable[["Plan", "EpochRecord"], None]:

@@ -39,11 +39,10 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search learning rate, L1, dropout, augmentation and batch size at random; trial 0 is the recipe itself."""
-    import torch
-
     from engines.networks.registry import parse_network
     from train.cohort import read_cohort
     from train.commands.networks import parse_channels
+    from train.device import choose_device
     from train.recipes import read_recipe
     from train.tune import Search, tune_network
 
@@ -56,8 +55,7 @@ def tune(
     settings = replace(chosen.settings[name], phases=parse_channels(phases))
     data = read_cohort(cohort, settings.phases, settings.side, seed=seed)
     search = Search(name=name, settings=settings, schedule=chosen.schedules[name], trials=trials, seed=seed)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    found = tune_network(search, data, log, device=where, progress=_tell)
+    found = tune_network(search, data, log, device=choose_device(device), progress=_tell)
     if as_json:
         sys.stdout.write(json.dumps([asdict(trial) for trial in found], indent=1) + "\n")
         return

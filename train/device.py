@@ -1,0 +1,56 @@
+"""Where training happens: which device a person means, and what it is called."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from engines.errors import InvalidInput
+
+LOCAL_RANK = "LOCAL_RANK"
+"""Number of this process on its machine; the usual launcher (torchrun) sets it."""
+CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def choose_device(asked: str | None) -> str:
+    """Returns the device to train on: ``cpu`` or a numbered GPU.
+
+    Args:
+        asked: None takes a GPU when there is one. ``cuda`` is this process's own GPU: the first, or under the launcher the
+            one with this process's number. ``cpu`` and ``cuda:1`` are taken as they are.
+
+    Raises:
+        InvalidInput: a word that is no device, or a GPU that is not there.
+    """
+    word = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(word)
+    except RuntimeError as error:
+        raise InvalidInput(f"--device {word} is not a device; expected cpu, cuda or cuda:NUMBER") from error
+    if device.type == "cpu":
+        return "cpu"
+    if device.type != "cuda":
+        raise InvalidInput(f"--device {word}: expected cpu, cuda or cuda:NUMBER")
+    count = torch.cuda.device_count()
+    number = int(os.environ.get(LOCAL_RANK, "0")) if device.index is None else device.index
+    if number >= count:
+        raise InvalidInput(f"--device {word} is GPU {number}; torch {torch.__version__} finds {count} here")
+    return f"cuda:{number}"
+
+
+def describe_device(device: str) -> str:
+    """Returns the device's name, for a CPU with the number of threads that torch uses."""
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    return f"{_name_processor()}, {torch.get_num_threads()} threads"
+
+
+def _name_processor() -> str:
+    """The processor's model where the system tells it."""
+    if CPU_FACTS.is_file():
+        for line in CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
