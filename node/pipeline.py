@@ -78,6 +78,8 @@ log = structlog.get_logger(__name__)
 
 MOST_FAULTS_SHOWN = 3
 """Of files that could not be read; all are counted."""
+_KEPT_FROM_THE_LOG = {ReasonCode.CLINICAL_ROW_INVALID: "it holds a patient's value: see report.json"}
+"""Reasons whose words stay out of the operational log."""
 
 
 def assess_study(
@@ -128,6 +130,7 @@ def assess_study(
         study=report.study_instance_uid,
         status=report.status.value,
         reason_code=report.reason_code.value if report.reason_code else None,
+        reason=_KEPT_FROM_THE_LOG.get(report.reason_code, report.reason) if report.reason_code else None,
         phases={
             entry.phase.value: entry.series_instance_uid
             for entry in report.phases
@@ -195,6 +198,7 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
     acquisitions = split_acquisitions(walk.received)
     rules = walk.tools.phase_rules
     hounsfield: dict[str, dict[str, float]] = {}
+    unreadable: dict[str, str] = {}
     for acquisition in list_candidates(acquisitions, rules):
 
         def produce(chosen: Acquisition = acquisition) -> Enhancement:
@@ -208,9 +212,10 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
                 TypeAdapter(Enhancement),
             )
         except SeriesRefused as refused:
-            walk.flags.append(str(refused))
+            unreadable[acquisition.label] = str(refused).removeprefix(f"{acquisition.label}: ")
             continue
         hounsfield[acquisition.label] = found.medians()
+    acquisitions = tuple(replace(one, refused=unreadable.get(one.label, one.refused)) for one in acquisitions)
     plan = walk.plan = plan_phases(acquisitions, hounsfield, rules, walk.request.overrides)
     if plan.missing:
         return explain_missing(plan, rules.decision.used)

@@ -21,6 +21,8 @@ from node.study import Acquisition, Instance
 
 AIR_HU = -1024
 """What padding becomes, and the lowest value kept: nothing in a CT is less dense than air (-1000 HU by definition)."""
+_START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
+"""Markers SOI and EOI of the JPEG family (ITU-T T.81 table B.1)."""
 HIGHEST_HU = 32767
 """Largest value of the int16 volumes; only metal on an extended scale lies above it, and is clipped to it."""
 
@@ -86,11 +88,21 @@ def _check_pixels(dataset: Dataset, instance: Instance) -> None:
 
 
 def _check_codestreams(dataset: Dataset, instance: Instance) -> None:
-    """Refuses a compressed image whose own header claims another size: its decoder would allocate that."""
+    """Refuses a compressed image whose own header claims another size, which its decoder would allocate, and one cut short.
+
+    Decoders of the JPEG family fill up a codestream that ends early, without a word (JPEG-LS by pylibjpeg or pyjpegls:
+    run). Those of JPEG 2000 and RLE refuse it themselves.
+
+    Source: ITU-T T.81 B.1.1.3 and T.87 C.1 (End of Image); PS3.5 A.4 (padded with a zero byte to even length).
+    """
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return
     count = int(dataset.get("NumberOfFrames", 1) or 1)
     for frame in generate_frames(dataset.PixelData, number_of_frames=count):
+        if frame[:2] == _START_OF_IMAGE and not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            raise SeriesRefused(
+                f"{instance.sop_instance_uid}: the compressed image is cut short: {len(frame)} bytes without an end"
+            )
         size = _codestream_size(frame)
         if size is not None and size != (instance.rows, instance.columns):
             raise SeriesRefused(
@@ -107,7 +119,7 @@ def _codestream_size(frame: bytes) -> tuple[int, int] | None:
     if frame[:4] == b"\xff\x4f\xff\x51":
         width, height, left, top = struct.unpack(">IIII", frame[8:24])
         return height - top, width - left
-    if frame[:2] != b"\xff\xd8":
+    if frame[:2] != _START_OF_IMAGE:
         return None
     place = 2
     while place + 9 <= len(frame) and frame[place] == 0xFF:

@@ -22,9 +22,7 @@ def explain_missing(plan: PhasePlan, sure: float) -> NotAssessable:
         found = [finding for finding in plan.findings if finding.phase == phase]
         for finding in found:
             codes.add(_code_of(finding, plan, sure))
-            sentences.append(
-                f"series {finding.acquisition.label} shows {phase.value} but is {_told(finding)}"
-            )
+            sentences.append(f"series {finding.acquisition.label} shows {phase.value} but {_told(finding)}")
         if found:
             continue
         codes.add(ReasonCode.AMBIGUOUS_PHASE if undecided else ReasonCode.MISSING_PHASE)
@@ -65,7 +63,7 @@ def _code_of(finding: PhaseFinding, plan: PhasePlan, sure: float) -> ReasonCode:
 
 def _told(finding: PhaseFinding) -> str:
     excluded = finding.excluded or "not used"
-    return excluded if excluded.startswith("not used") else f"not used, because of {excluded}"
+    return f"is {excluded}" if excluded.startswith("not used") else f"cannot be used: {excluded}"
 
 
 def _is_image(finding: PhaseFinding) -> bool:

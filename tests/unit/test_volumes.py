@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from engines.volume import Grid, Volume
@@ -125,6 +126,18 @@ def test_compressed_image_that_claims_another_size_is_refused_before_decoding(wr
     dataset.PixelData = bytes(stream)
     dataset.save_as(paths[2])
     with pytest.raises(SeriesRefused, match=r"compressed image of 36 x 60000, header says 36 x 40"):
+        read_volume(acquisition_of(tmp_path))
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_a_codestream_that_is_cut_short_is_refused_and_not_filled_up(written, tmp_path, syntax):
+    _, paths = written
+    dataset = pydicom.dcmread(paths[2])
+    dataset.compress(syntax, generate_instance_uid=False)
+    (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    dataset.PixelData = encapsulate([stream[: len(stream) // 4 * 2]])
+    dataset.save_as(paths[2])
+    with pytest.raises(SeriesRefused, match=dataset.SOPInstanceUID):
         read_volume(acquisition_of(tmp_path))
 
 
