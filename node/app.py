@@ -24,9 +24,10 @@ from node.dicom.send import PeerAddress, Restatement, SendSettings, StorageDesti
 from node.errors import InstanceRefused
 from node.job import Job
 from node.log import configure_log
+from node.nightly import SETTINGS_NAME, NightlyPlan, this_program
 from node.ports import FAILED, UNCHANGED, UNREQUESTED, Assess, Conclusion, TellFailure
 from node.processes import DATABASE_NAME, INBOX_NAME, ServicePlan
-from node.settings import Settings
+from node.settings import Settings, write_settings
 from node.steps import Progress, ignore_progress
 from node.storage.inbox import locate_study
 from node.storage.jobs import SqliteJobs
@@ -48,6 +49,8 @@ COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 CASES_NAME = "cases"
 RESULTS_NAME = "results"
+COHORT_NAME = "cohort"
+NIGHTLY_NAME = "nightly"
 
 MOST_PLACES_LOGGED = 20
 """Of the faults of the clinical table; ``mmf-node check`` lists all."""
@@ -93,6 +96,36 @@ def plan_service(settings: Settings) -> ServicePlan:
         build_destination=partial(build_destination, settings),
         prepare_process=partial(prepare_process, settings.worker.threads),
         remove_results=partial(remove_results, storage.data),
+        nightly=plan_nightly(settings),
+    )
+
+
+def plan_nightly(settings: Settings) -> NightlyPlan | None:
+    """Returns what runs at night, None when the learning loop is switched off.
+
+    Finished studies are exported first, so that the training sees them; outcomes are imported by a person.
+    """
+    learning, data = settings.learning, settings.storage.data.resolve()
+    if not learning.enabled or settings.models.folder is None:
+        return None
+    runs = (learning.runs or data / NIGHTLY_NAME).resolve()
+    cohort = (learning.cohort or data / COHORT_NAME).resolve()
+    train = [
+        *("nightly", "--cohort", str(cohort), "--store", str(settings.models.folder.resolve())),
+        *("--runs", str(runs), "--recipe", learning.recipe, "--margin", str(learning.margin)),
+        *("--minimum-power", str(learning.minimum_power), "--looks", str(learning.looks)),
+        *("--locked-share", str(learning.locked_share), "--minimum-new", str(learning.minimum_new_patients)),
+        *("--minimum-follow-up", str(learning.minimum_follow_up_months)),
+        *(("--automatic",) if learning.automatic else ()),
+        *(("--allow-demo-models",) if settings.models.allow_demonstration else ()),
+    ]
+    export = this_program("node", "export", "--conf", str(runs / SETTINGS_NAME))
+    return NightlyPlan(
+        hour=learning.hour,
+        time_zone=learning.time_zone,
+        commands=(*((export,) if learning.export else ()), this_program("train.cli", *train)),
+        folder=runs,
+        settings=write_settings(settings),
     )
 
 

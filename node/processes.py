@@ -25,6 +25,7 @@ from node.dicom.reception.access import ListenerSettings
 from node.dicom.reception.listener import Listener
 from node.errors import SettingsRefused
 from node.job import Job
+from node.nightly import NightlyPlan, NightlyTraining
 from node.ports import Assess, Destination, TellFailure
 from node.schedule import Caretaker, keep_results, start_schedule
 from node.storage.inbox import FOLDER_MODE, FolderInbox
@@ -77,6 +78,7 @@ class ServicePlan:
         build_destination: called once in the courier process; None = results stay in the data folder.
         prepare_process: called first in every child: logging, threads.
         remove_results: removes what the assessments of a job left, when its time is over.
+        nightly: the night's training; None = switched off.
     """
 
     data: Path
@@ -90,6 +92,7 @@ class ServicePlan:
     build_destination: Callable[[], Destination | None]
     prepare_process: Callable[[], None]
     remove_results: Callable[[Job], None] = keep_results
+    nightly: NightlyPlan | None = None
     build_tell_failure: Callable[[], TellFailure] | None = None
 
     @property
@@ -142,7 +145,8 @@ def serve(plan: ServicePlan, ready: Callable[[int], None], stop: threading.Event
             )
             desk = ReportDesk(jobs=jobs, clock=clock)
             with Listener(plan.listener, acceptance, desk) as listener, _stop_signal(stop) as stopped:
-                schedule = start_schedule(caretaker)
+                nightly = None if plan.nightly is None else NightlyTraining(plan.nightly)
+                schedule = start_schedule(caretaker, nightly)
                 household = Household(plan, jobs, clock)
                 try:
                     household.start()
@@ -150,6 +154,8 @@ def serve(plan: ServicePlan, ready: Callable[[int], None], stop: threading.Event
                     household.watch(stopped)
                 finally:
                     listener.stop()
+                    if nightly is not None:
+                        nightly.stop()
                     schedule.shutdown(wait=True)
                     household.stop()
     log.info("node stopped")

@@ -12,6 +12,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from node.completeness import CompletenessRules, Traffic, forget_after, judge_completeness
 from node.job import Job
+from node.nightly import NightlyTraining, add_nightly
 from node.ports import Clock
 from node.storage.inbox import FolderInbox
 from node.storage.jobs import SqliteJobs
@@ -98,7 +99,7 @@ def keep_results(_: Job) -> None:
     """Removes nothing."""
 
 
-def start_schedule(caretaker: Caretaker) -> BackgroundScheduler:
+def start_schedule(caretaker: Caretaker, nightly: NightlyTraining | None = None) -> BackgroundScheduler:
     """Returns the running schedule of the node's chores, each at most once at a time; stop it with ``shutdown()``.
 
     Jobs are made here, from code, and live in memory: what is due is in the database, not in the schedule.
@@ -116,5 +117,7 @@ def start_schedule(caretaker: Caretaker) -> BackgroundScheduler:
         (caretaker.clean, CLEAN_SECONDS),
     ):
         scheduler.add_job(chore, IntervalTrigger(seconds=seconds), id=chore.__name__)
+    if nightly is not None:
+        add_nightly(scheduler, nightly)
     scheduler.start()
     return scheduler

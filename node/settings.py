@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import tomli_w
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -318,6 +319,15 @@ def read_settings(
         raise SettingsRefused([f"{found}: {line}" for line in _describe(error, content)]) from error
 
 
+def write_settings(settings: Settings) -> str:
+    """Returns all settings as TOML, their paths absolute, so that another process reads the same wherever it runs."""
+    content = settings.model_dump(mode="json", exclude_none=True)
+    for section, name in _PATHS:
+        if name in content[section]:
+            content[section][name] = str(Path(content[section][name]).resolve())
+    return tomli_w.dumps(content)
+
+
 def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
     """Makes relative paths of a settings file mean its own folder, wherever the command was called."""
     for section, name in _PATHS:
@@ -337,8 +347,8 @@ def _find_contradictions(settings: Settings) -> list[str]:
     same_host = destination.host in {listener.address, "localhost"}
     if destination.host and same_host and destination.port == listener.port:
         faults.append(f"destination {destination.host}:{destination.port} is this node's own listener")
-    if settings.learning.automatic and settings.models.folder is None:
-        faults.append("learning.automatic promotes models, but models.folder names no store of versions")
+    if settings.learning.enabled and settings.models.folder is None:
+        faults.append("learning.enabled trains models, but models.folder names no store of versions for them")
     if destination.first_retry_seconds > destination.longest_retry_seconds:
         faults.append(
             f"destination.first_retry_seconds {destination.first_retry_seconds:g} is longer than "

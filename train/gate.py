@@ -229,8 +229,8 @@ def _judge_calibration(endpoint: Endpoint, locked: LockedRows) -> Iterator[Findi
 def _compare_calibration(endpoint: Endpoint, locked: LockedRows, slope: Slope) -> Finding | None:
     """Worse when |log slope| exceeds the running model's by more than the tolerance, beyond its error.
 
-    Both slopes are fitted on the same patients. Their ratio is that of the spreads of two log hazards that tell much the
-    same, so its error is that of a ratio of standard deviations at the correlation r of the two: sqrt((1 - r^2) / n).
+    Both slopes are fitted on the same patients, so their errors go together as their log hazards do (correlation r): by the
+    delta method the variance of log(slope / other) is a^2 + b^2 - 2 r a b with the relative errors a and b.
     """
     if locked.running is None:
         return None
@@ -238,7 +238,8 @@ def _compare_calibration(endpoint: Endpoint, locked: LockedRows, slope: Slope) -
     if served is None or served.value <= 0.0 or slope.value <= 0.0:
         return None
     correlation = float(np.corrcoef(locked.candidate, locked.running)[0, 1])
-    error = math.sqrt(max(1.0 - correlation**2, 0.0) / locked.outcome.n)
+    own, other = (_error(one) / one.value for one in (slope, served))
+    error = math.sqrt(max(own**2 + other**2 - 2.0 * correlation * own * other, 0.0))
     worse = abs(math.log(slope.value)) - abs(math.log(served.value))
     low, high = worse - _Z * error, worse + _Z * error
     decision = Decision.REFUSE if low > SLOPE_TOLERANCE else Decision.RELEASE
@@ -323,10 +324,14 @@ def _difference(
 
 
 def _bounds(slope: Slope, level: float) -> tuple[float, float]:
-    """One-sided bounds at ``level`` from the 95 % interval of a slope."""
-    error = (slope.high - slope.low) / (2.0 * float(special.ndtri(0.975)))
-    reach = float(special.ndtri(1.0 - level)) * error
+    """One-sided bounds at ``level`` of a slope."""
+    reach = float(special.ndtri(1.0 - level)) * _error(slope)
     return slope.value - reach, slope.value + reach
+
+
+def _error(slope: Slope) -> float:
+    """Standard error of a slope, from its 95 % interval."""
+    return (slope.high - slope.low) / (2.0 * float(special.ndtri(0.975)))
 
 
 def _power(error: float, margin: float) -> float:

@@ -130,7 +130,7 @@ class Exporter:
             CaseRefused: a case of the cohort is damaged.
         """
         if not self.plan.dry_run:
-            _open_cohort(self.plan)
+            open_cohort(self.plan)
         self._images = read_image_hashes(self.plan.cohort)
         by_patient: dict[str, list[_Applicant]] = defaultdict(list)
         for found in studies:
@@ -349,7 +349,7 @@ def count_fates(outcomes: Sequence[Outcome]) -> Mapping[str, int]:
     return dict(counts)
 
 
-def _open_cohort(plan: ExportPlan) -> None:
+def open_cohort(plan: ExportPlan) -> None:
     """Writes cohort.json, or refuses a cohort whose inputs are of another kind."""
     path = plan.cohort / COHORT_NAME
     wanted = json.loads(json.dumps(asdict(plan.preprocessing)))

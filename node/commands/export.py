@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LINKAGE_NAME = "linkage"
 """Private folder below the data folder: secret, register, studies in preparation."""
-COHORT_NAME = "cohort"
 
 CohortFolder = Annotated[
     Path | None,
@@ -74,6 +73,8 @@ def export(
 
 def find_cohort(settings: Settings, cohort: Path | None) -> Path:
     """Returns the folder of the cohort: the one named, that of the settings, or DATA/cohort."""
+    from node.app import COHORT_NAME
+
     return cohort or settings.learning.cohort or settings.storage.data / COHORT_NAME
 
 

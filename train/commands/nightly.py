@@ -58,7 +58,8 @@ def nightly(
     from train.nightly import NightPlan, run_nightly
     from train.recipes import read_recipe
 
-    chosen = read_recipe(recipe)
+    own = Path(recipe)
+    chosen = read_recipe(own.stem, own) if own.suffix == ".toml" else read_recipe(recipe)
     plan = NightPlan(
         cohort=cohort,
         store=store,
