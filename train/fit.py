@@ -203,8 +203,7 @@ def state_candidate(record: FitRecord) -> Statement:
             events_pfs=cohort.events_pfs,
             description=(
                 f"recipe {record.recipe}, epochs {epochs}, seeds {', '.join(map(str, record.seeds))}; {record.folds} folds"
-                f" for the out-of-fold scores; MMF {record.estimator}, preset {record.preset}; {record.device},"
-                f" {record.seconds:.0f} s of training"
+                f" for the out-of-fold scores; MMF {record.estimator}, preset {record.preset}; {record.device}"
             ),
             software_version=record.versions["mmf-node"],
         ),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 import numpy.typing as npt
@@ -233,14 +234,14 @@ def _select_by_lasso(scaled: FloatArray, outcome: Outcome, seed: int) -> npt.NDA
         coefficients, _ = _lasso_path(scaled[seen], part, penalties)
         reached = min(reached, coefficients.shape[1])  # a path ends where its fit is perfect
         predictors = scaled @ coefficients
-        gain = _log_likelihoods(predictors, outcome) - _log_likelihoods(predictors[seen], part)
+        gain = log_likelihoods(predictors, outcome) - log_likelihoods(predictors[seen], part)
         likelihood[: coefficients.shape[1]] += gain
     chosen: npt.NDArray[np.bool_] = path[:, int(np.argmax(likelihood[:reached]))] != 0
     return chosen
 
 
-def _log_likelihoods(predictors: FloatArray, outcome: Outcome) -> FloatArray:
-    """Breslow's partial log-likelihood of many models at once, (models,); predictors (n, models)."""
+def log_likelihoods(predictors: FloatArray, outcome: Outcome) -> FloatArray:
+    """Returns Breslow's partial log-likelihood of many models at once, (models,); predictors (n, models)."""
     order = np.argsort(outcome.time, kind="stable")
     time, event, sorted_ = outcome.time[order], outcome.event[order], predictors[order]
     shift = sorted_.max(axis=0)
@@ -257,13 +258,16 @@ def _lasso_path(
     from sksurv.linear_model import CoxnetSurvivalAnalysis
     from sksurv.util import Surv
 
-    fitted = CoxnetSurvivalAnalysis(
+    model = CoxnetSurvivalAnalysis(
         l1_ratio=1.0,
         alphas=penalties,
         n_alphas=LASSO_PENALTIES,
         alpha_min_ratio=SMALLEST_PENALTY,
         normalize=False,
-    ).fit(scaled, Surv.from_arrays(event=outcome.event, time=outcome.time))
+    )
+    with catch_warnings():
+        filterwarnings("ignore", message="all coefficients are zero")  # nothing selected is an answer
+        fitted = model.fit(scaled, Surv.from_arrays(event=outcome.event, time=outcome.time))
     return np.asarray(fitted.coef_, dtype=np.float64), np.asarray(fitted.alphas_, dtype=np.float64)
 
 

@@ -140,6 +140,7 @@ class ReleaseWords:
     Attributes:
         limits: beside those that the fit states itself.
         created: aware time.
+        concordance: beside what the fit has measured.
     """
 
     name: str
@@ -147,6 +148,7 @@ class ReleaseWords:
     intended_use: str
     limits: tuple[str, ...]
     created: datetime
+    concordance: tuple[ConcordanceCard, ...] = ()
 
 
 def release_fit(fit: Fit, folder: Path, words: ReleaseWords) -> Model:
@@ -176,6 +178,7 @@ def release_fit(fit: Fit, folder: Path, words: ReleaseWords) -> Model:
         intended_use=words.intended_use,
         limits=(*words.limits, *candidate.limits),
         created=words.created,
+        concordance=(*candidate.concordance, *words.concordance),
     )
     text = write_card(card)
     for name in source.files:

@@ -4,16 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from engines.clinical.variables import ClinicalVariables, Value, Variable
 from engines.endpoint import Endpoint
 from engines.mmf import RADIOMIC_INPUT, ModelName, Preset
-from engines.models.comparator import ComparatorName
+from engines.models.comparator import NON_RESPONDER, ComparatorName
+from engines.models.reference import Reference, describe_clinical, describe_inputs
+from engines.network_input import Preprocessing
+from engines.networks.registry import build_network
+from engines.networks.settings import ENSEMBLE, NetworkSettings
 from tests.fit_cohort import FIT_PLAN, FIT_SPLITS, fit_imaginary, make_fit_cohort
+from tests.model_folder import statement
 from train.clinical_model import CoxSettings, Estimator
 from train.cutoff import CutoffChoice, CutoffRule
 from train.fusion import ForestSettings
 from train.radiomic_model import FIXED_FEATURES, FeatureMatrix, RadiomicMode
+from train.release import FittedParts, write_release
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +110,52 @@ def test_the_options_forest_radiomic_fixed_list_and_maxstat(cohort):
     assert models.radiomic["whole", Endpoint.OS].features == FIXED_FEATURES[Endpoint.OS]
     assert len(models.radiomic["fold-0", Endpoint.PFS].features) == 6
     assert models.cutoffs["MMF", Endpoint.OS][1].startswith("maximally selected")
+
+
+def test_every_option_survives_the_model_folder(cohort, tmp_path):
+    clinical = CoxSettings(
+        estimator=Estimator.FOREST, forest=ForestSettings(trees=8, depth=3), with_radiomic=True
+    )
+    plan = replace(FIT_PLAN, clinical=clinical, radiomic=RadiomicMode.FIXED)
+    models = fit_imaginary(cohort, plan)
+    torch.manual_seed(1)
+    settings = NetworkSettings(side=32, width=0.125, depth=0.25)
+    networks = {name: build_network(name, settings).eval() for name in ENSEMBLE}
+    inputs = np.random.default_rng(2).random((3, 32, 32, 32)).astype(np.float16)
+    statistics = np.random.default_rng(3).random((2, 20, 3))
+    parts = FittedParts(
+        preprocessing=Preprocessing(side=32),
+        networks={(name, endpoint): network for name, network in networks.items() for endpoint in Endpoint},
+        half=False,
+        ensembles=models.ensembles,
+        risk_fits=models.risk_fits,
+        comparators=models.comparators,
+        reference=Reference(
+            models=tuple(fit.reference for fit in models.risk_fits),
+            network_input=describe_inputs(*statistics, Preprocessing().phases),
+            log_risks=(),
+            clinical=describe_clinical(cohort.clinical),
+        ),
+    )
+    model = write_release(tmp_path / "model", statement("1"), parts, inputs)
+    patient, row = cohort.clinical[5], cohort.features.values[5]
+    features = dict(zip(cohort.features.names, row, strict=True))
+    for endpoint in Endpoint:
+        released = model.risk_models[endpoint, ModelName.MMF]
+        assert released.front is not None
+        score = float(models.apparent["Ensemble-DL"][endpoint][5])
+        radiomic = model.radiomic_score(endpoint, features)
+        assert radiomic == pytest.approx(models.apparent["Radiomic"][endpoint][5], abs=1e-12)
+        risk = released.assess(score, patient, radiomic)
+        assert risk.log_hazard == pytest.approx(models.apparent["MMF"][endpoint][5], abs=1e-12)
+        assert 0 < risk.survival[0].probability < 1
+        answer = model.comparators[endpoint, ComparatorName.MRECIST_FROM_START]
+        flag = float(cohort.responses.non_responder[5])
+        expected = models.apparent["mRECIST (no landmark)"][endpoint][5]
+        assert answer.log_hazard({NON_RESPONDER: flag}) == pytest.approx(expected, abs=1e-12)
+        assert answer.log_hazard({}) is None
+    with_features, without = (model.score(inputs, patient, given) for given in (features, None))
+    assert with_features.of(Endpoint.OS).risk.model is ModelName.MMF
+    assert without.of(Endpoint.OS).risk.model is ModelName.ENSEMBLE_DL, (
+        "never wrong silently: no score, no MMF"
+    )

@@ -9,8 +9,8 @@ from engines.endpoint import Endpoint
 from engines.mmf import ModelName
 from engines.models.store import load_model
 from engines.network_input import Preprocessing
-from engines.networks.settings import ENSEMBLE
-from train.demo_models import DemoPlan, predict_log_risks, render_cohort, train_demo_model
+from train.data import Split
+from train.demo_models import DemoPlan, join_cohorts, render_cohort, train_demo_model
 from train.fusion import ForestSettings
 
 PLAN = DemoPlan(patients=60, testing=20, folds=2, epochs=7, seed=8, forest=ForestSettings(trees=20))
@@ -35,15 +35,15 @@ def test_a_demonstration_model_is_trained_released_and_repeated_bit_for_bit(coho
     model = load_model(tmp_path / "one", allow_demonstration=True)
     training, testing = cohorts
     scores = model.score(testing.inputs[3], testing.patients[3].clinical)
-    networks = {(name, endpoint): model.network(name, endpoint) for name in ENSEMBLE for endpoint in Endpoint}
-    batched = predict_log_risks(networks, testing.inputs, np.arange(20))
     for endpoint in Endpoint:
-        single = [value for _, value in scores.of(endpoint).log_risks]
-        np.testing.assert_allclose(single, batched[endpoint][3], rtol=1e-4, atol=1e-5)
         assert scores.of(endpoint).risk.model == ModelName.MMF
     rows = {entry.rows for entry in model.card.concordance}
-    assert rows == {"out-of-fold, 2 folds, 60 training phantoms", "20 other phantoms"}
+    assert rows == {"out-of-fold, 60 of cohort phantoms", "testing, 20 of cohort phantoms"}
+    assert {entry.model for entry in model.card.concordance} == {
+        *("Network 1", "Network 2", "Network 3", "Benchmark", "Ensemble-DL", "MMF", "truth")
+    }
     assert model.card.training.events_os == training.outcome(Endpoint.OS).events
+    assert join_cohorts(training, testing).data.rows(Split.TESTING).size == 20
 
 
 def test_the_same_traits_give_the_same_input_and_the_box_errs_by_millimetres(cohorts):

@@ -13,6 +13,7 @@ import typer
 from engines.errors import InvalidInput
 from engines.models.card import ModelCard, read_card
 from engines.models.store import CARD, MANIFEST
+from train.cli import log_to_standard_error
 
 Out = Annotated[
     Path, typer.Option("--out", help="Folder of the model; an earlier demonstration model there is replaced.")
@@ -53,7 +54,7 @@ def demo_models(
     others = render_cohort(testing, seed + 1, preprocessing)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    typer.echo(f"training 3 networks {folds + 1} times", err=True)
+    typer.echo(f"training 3 networks {folds + 1} times, then everything that stands on them", err=True)
     with _processes(processes) as executor:
         model = train_demo_model(
             draft, plan, training, others, version=version, created=datetime.now(UTC), executor=executor
@@ -94,4 +95,4 @@ def _processes(count: int) -> AbstractContextManager[Executor | None]:
     """Returns a pool of fresh processes, or nothing for one."""
     if count == 1:
         return nullcontext()
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=log_to_standard_error)
