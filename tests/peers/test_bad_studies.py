@@ -8,8 +8,6 @@ import csv
 import re
 import shutil
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -17,26 +15,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from engines.phase import ASSESSED_PHASES, Phase
-from node.app import CASES_NAME, RESULTS_NAME, assess_job, tell_job_failure
-from node.completeness import CompletenessRules
-from node.dicom.archive import EmbeddedArchive
-from node.dicom.reception.access import ListenerSettings
-from node.dicom.send import PeerAddress, SendSettings, StorageDestination, echo_peer, send_objects
+from node.app import CASES_NAME, RESULTS_NAME
+from node.dicom.send import SendSettings, echo_peer, send_objects
 from node.job import Job, JobState
 from node.ports import Answer, Delivery
-from node.processes import SystemClock
 from node.report.json_form import read_json
 from node.report.record import ReasonCode, Report, Status
 from node.report.verify import verify_result
-from node.schedule import Caretaker, keep_results
-from node.settings import read_settings
-from node.storage.jobs import SqliteJobs
 from node.study import Patient
 from node.testing import SyntheticSlice, save_slices
-from node.worker import Worker, WorkRules
 from tests import bad_studies as bad
 from tests.bad_studies import BIRTH_DATE, SLICES, Recipe, files_of, make_patient, write_study
-from tests.peers.conftest import Reception
+from tests.whole_node import WholeNode
 
 pytestmark = pytest.mark.timeout(600)  # the one run of all studies is the set-up of the first test
 
@@ -111,61 +101,25 @@ class Outcome:
     kept: tuple[Path, ...]
 
 
-class Later(SystemClock):
-    """A clock that is an hour ahead: no study is waited for."""
-
-    def now(self):
-        return super().now() + timedelta(hours=1)
-
-
-class House:
-    """One node that took every study, and its archive."""
+class House(WholeNode):
+    """One node that took every study."""
 
     def __init__(self, folder):
-        self.folder = folder
-        self.settings = read_settings(
-            data=folder / "data",
-            changes={
-                "clinical": {"table": str(write_table(folder / "clinical.csv"))},
-                "models": {"allow_demonstration": True},
-            },
-        )
-        self.reception = Reception(folder / "data", ListenerSettings(port=0))
-        self.archive = EmbeddedArchive(folder / "archive")
-        self.archive.start()
-        self.jobs = SqliteJobs(folder / "data" / "node.sqlite")
-        self.clock = Later()
+        changes = {
+            "clinical": {"table": str(write_table(folder / "clinical.csv"))},
+            "models": {"allow_demonstration": True},
+        }
+        super().__init__(folder, changes)
         self.sent, self.outcomes, self.log = {}, {}, []
 
     def send(self, name, folder):
-        self.sent[name] = folder, send_objects(sorted(folder.iterdir()), self.reception.peer, SendSettings())
-
-    def work(self):
-        """Closes, assesses and delivers what is there."""
-        caretaker = Caretaker(
-            inbox=self.reception.inbox,
-            jobs=self.jobs,
-            traffic=self.reception.traffic,
-            clock=self.clock,
-            rules=CompletenessRules(),
-            assessment_tries=1,
-            keep_days=0,
-            remove_results=keep_results,
-        )
-        caretaker.close_studies()
-        worker = Worker(name="w", jobs=self.jobs, clock=self.clock, rules=WorkRules(assessment_tries=1))
-        tell = partial(tell_job_failure, self.settings)
-        while worker.assess_next(partial(assess_job, self.settings), tell):
-            pass
-        peer = PeerAddress(host="127.0.0.1", port=self.archive.port, ae_title="ARCHIVE")
-        while worker.deliver_next(StorageDestination(peer, SendSettings())):
-            pass
+        self.sent[name] = folder, self.receive(folder.iterdir())
 
     def look(self):
         for name, (folder, deliveries) in self.sent.items():
             study = RECIPES[name].study.study_instance_uid
             job = next(iter(self.jobs.find(study_instance_uid=study)), None)
-            results = self.folder / "data" / RESULTS_NAME / str(job.job_id if job else 0)
+            results = self.data / RESULTS_NAME / str(job.job_id if job else 0)
             path = results / "report.json"
             self.outcomes[name] = Outcome(
                 folder=folder,
@@ -182,11 +136,6 @@ class House:
         """The lines of the log about a study."""
         study = RECIPES[name].study.study_instance_uid
         return [line for line in self.log if line["event"] == event and line.get("study") == study]
-
-    def close(self):
-        self.jobs.close()
-        self.archive.stop()
-        self.reception.close()
 
 
 def write_table(path):
@@ -409,7 +358,7 @@ def test_enhanced_multi_frame_ct_is_read_frame_by_frame(house):
     used = {one.phase: one.slices for one in outcome.report.phases if one.used}
     assert used == dict.fromkeys(ASSESSED_PHASES, SLICES)
     check_refused(house, "enhanced CT", ReasonCode.NO_LIVER)
-    cases = house.folder / "data" / CASES_NAME
+    cases = house.data / CASES_NAME
     single, frames = (
         (cases / str(house.outcomes[name].job.job_id) / "volumes" / "DELAYED.nrrd").read_bytes()
         for name in ("no liver", "enhanced CT")
