@@ -12,8 +12,6 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from engines.case import replaced
-
 log = structlog.get_logger(__name__)
 
 MISFIRE_SECONDS = 3600
@@ -56,6 +54,8 @@ class NightlyTraining:
 
     def run(self) -> bool:
         """Runs every command and returns whether all of them ended well."""
+        from engines.case import replaced  # it brings SimpleITK, which the receiver process must not have
+
         self.plan.folder.mkdir(parents=True, exist_ok=True)
         with replaced(self.plan.folder / SETTINGS_NAME) as draft:
             draft.write_text(self.plan.settings, encoding="utf-8")

@@ -157,7 +157,7 @@ def kill_node_until_done(folder, port, archive, kills, seed):
         if process is None:
             process = start_node(context, folder, port, archive)
     finally:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(ledger.acknowledged) < len(ledger.wanted) and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.set()

@@ -288,6 +288,8 @@ def test_the_operator_sees_and_steers_jobs(open_service, archive, tmp_path, wait
     assert running["jobs"]["DONE"] == 1
     assert running["instances"] == 24
     assert running["model_versions"] == ["fake-1"]
+    assert (running["waiting_since"], running["running"]) == (None, [])
+    assert "trained on phantoms" in running["model"]["refused"]
     assert "1 DONE" in cli("status", "--data", data)
     (listed,) = json.loads(cli("jobs", "list", "--data", data, "--json"))
     assert (listed["state"], listed["study_instance_uid"]) == ("DONE", "2.25.9.7")
