@@ -40,7 +40,7 @@ from train.fit_folder import (
 )
 from train.fit_models import Columns, FittedModels, fit_models
 from train.fit_plan import FitPlan, check_plan, draw_cohort_folds, plan_units
-from train.fit_tables import write_tables
+from train.fit_tables import write_seeds, write_tables
 from train.fit_units import claim_folder, measure_seconds, read_log_risks, train_units
 from train.release import FittedParts, Statement, write_release
 
@@ -95,6 +95,7 @@ def fit_cohort(
     tell("fitting forests, comparators and Cox models")
     models = fit_models(cohort, plan, fold, log_risks)
     write_tables(cohort, models, paths)
+    write_seeds(cohort, plan, paths)
     concordance = measure_concordance(cohort, models)
     record = describe_fit(cohort, plan, models, concordance, created, measure_seconds(paths, units))
     rmtree(paths.model, ignore_errors=True)

@@ -162,7 +162,7 @@ def read_fit_cohort(
         responses=collect_responses(responses),
         groups={word: values for word, values in groups.items() if any(values)},
         preprocessing=preprocessing,
-        limits=averaged if stored != preprocessing.side else (),
+        limits=(*(averaged if stored != preprocessing.side else ()), *_note_centres(groups["centre"])),
         feature_origin=origin,
     )
 
@@ -221,6 +221,15 @@ def _read_response(case: Case, case_id: str, treatment: Treatment) -> FirstRespo
             f"case {case_id}: the lesions of {RESPONSE} say {found.category}, {TREATMENT} says {stated}; correct one"
         )
     return found
+
+
+def _note_centres(centres: Sequence[str]) -> tuple[str, ...]:
+    known = {centre for centre in centres if centre}
+    if len(known) > 1:
+        return ()
+    if not known:
+        return ("No case tells its centre: nothing is known of how the models carry over to another.",)
+    return ("All cases come from one centre: nothing is known of how the models carry over to another.",)
 
 
 def _scanner(protocol: CtProtocol) -> str:

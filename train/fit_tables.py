@@ -9,10 +9,14 @@ import numpy.typing as npt
 from engines.clinical.table import VARIABLE_COLUMNS
 from engines.clinical.variables import Variable
 from engines.endpoint import Endpoint
+from engines.networks.settings import ENSEMBLE
+from engines.survival.concordance import harrell_c
+from train.data import Split
 from train.fit_cohort import FitCohort
-from train.fit_folder import FitFolder
+from train.fit_folder import WHOLE, FitFolder
 from train.fit_models import Columns, FittedModels
-from train.fit_units import write_rows
+from train.fit_plan import FitPlan
+from train.fit_units import read_log_risks, write_rows
 
 IntArray = npt.NDArray[np.int64]
 
@@ -75,6 +79,25 @@ def tabulate_scores(
         line += [_cell(values[row]) for pair in shown.values() for values in pair.values()]
         lines.append(line)
     return lines
+
+
+def write_seeds(cohort: FitCohort, plan: FitPlan, paths: FitFolder) -> None:
+    """Writes seeds.csv: Harrell's C of every network and seed of ``whole``, on the validation and the testing cases."""
+    lines: list[Sequence[object]] = [["network", "seed", "endpoint", "rows", "patients", "c"]]
+    for seed in plan.seeds:
+        log_risks = read_log_risks(paths, WHOLE, seed, cohort.data.case_ids)
+        for endpoint in Endpoint:
+            known = np.isfinite(cohort.follow(endpoint).months)
+            for split in (Split.VALIDATION, Split.TESTING):
+                rows = cohort.data.rows(split)
+                rows = rows[known[rows]]
+                if rows.size < 2 or not cohort.outcome(endpoint, rows).events:
+                    continue
+                outcome = cohort.outcome(endpoint, rows)
+                for place, name in enumerate(ENSEMBLE):
+                    c = harrell_c(log_risks[endpoint][rows, place], outcome)
+                    lines.append([name.value, seed, endpoint.value, split.value, rows.size, c])
+    write_rows(paths.seeds, lines)
 
 
 def _cell(value: float) -> object:

@@ -1,5 +1,6 @@
 """``mmf-train fit`` and ``release`` from case folders to a model that the node can load, resumed, in processes, refused."""
 
+import csv
 import json
 from importlib.util import find_spec
 from shutil import copytree
@@ -103,6 +104,10 @@ def test_a_fit_leaves_tables_that_evaluate_reads_and_a_record(home, fitted):
     assert read_score_table(fit.paths.apparent).cohorts == ("training", "validation", "discovery", "testing")
     ensembles = read_score_table(fit.paths.ensembles_out_of_fold)
     assert list(ensembles.scores)[-1] == "Network 1+2+3"
+    with fit.paths.seeds.open() as file:
+        seeds = list(csv.DictReader(file))
+    assert {(row["network"], row["seed"]) for row in seeds} == {(f"network{k}", "0") for k in (1, 2, 3)}
+    assert {row["rows"] for row in seeds} == {"validation", "testing"}
     folds = fit.read_folds()
     assert set(folds.values()) == {0, 1}
     assert len(folds) == 40
