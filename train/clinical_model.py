@@ -295,6 +295,15 @@ def input_table(
     return np.column_stack(columns) if columns else np.empty((len(patients), 0))
 
 
+def score_table(model: RiskModel, table: FloatArray) -> FloatArray:
+    """Returns the log hazard of inputs (n, p), (n,), NaN where an input is missing."""
+    found = np.full(len(table), np.nan)
+    complete = np.isfinite(table).all(axis=1)
+    if complete.any():
+        found[complete] = model.log_hazards(table[complete])
+    return found
+
+
 def complete_rows(
     patients: Sequence[ClinicalVariables], variables: Sequence[Variable]
 ) -> npt.NDArray[np.int64]:

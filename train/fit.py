@@ -13,6 +13,7 @@ from shutil import rmtree
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from engines.endpoint import Endpoint
 from engines.models.card import ConcordanceCard, TrainingCard
@@ -156,7 +157,7 @@ def describe_fit(
             events_os=cohort.outcome(Endpoint.OS, rows).events,
             events_pfs=cohort.outcome(Endpoint.PFS, rows).events,
         ),
-        device=plan.device,
+        device=_name_device(plan.device),
         seconds=seconds,
         versions=_versions(),
         cutoffs=tuple(
@@ -220,6 +221,10 @@ def state_candidate(record: FitRecord) -> Statement:
             for entry in record.concordance
         ),
     )
+
+
+def _name_device(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _versions() -> dict[str, str]:

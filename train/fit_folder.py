@@ -32,7 +32,9 @@ Which rows a unit may see: discovery is training plus validation. ``whole`` trai
 cases and chooses their checkpoints on the validation cases (on one fifth of the training cases where the cohort has no
 validation cases); ``fold-K`` sees the discovery cases outside fold K, one fifth of which choose its checkpoints. Forests
 and standardisation are fitted on the unit's discovery rows. Cases without outcome teach the autoencoder of every unit.
-Out-of-fold MMF and Ensemble-DL of fold K come from Cox models fitted on the other folds' out-of-fold Ensemble-DL scores.
+What stands on features, responses and clinical variables is fitted for fold K without it. MMF of fold K is fitted on the
+other folds' out-of-fold Ensemble-DL scores, which come from units that have seen fold K (stacking): strictly without it
+would take a fit inside each fold. Shuffled outcomes show no optimism from this (tests/slow/test_shuffled_fit.py).
 """
 
 import csv

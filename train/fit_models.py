@@ -15,12 +15,12 @@ import numpy.typing as npt
 from engines.endpoint import Endpoint
 from engines.ensemble import Ensemble
 from engines.errors import InvalidInput, SurvivalRefused
-from engines.mmf import ModelName, RiskModel
+from engines.mmf import ModelName
 from engines.models.comparator import Comparator, ComparatorName
 from engines.models.cox_file import coarsen_baseline
 from engines.networks.settings import ENSEMBLE, NetworkName
 from engines.survival.cox import CoxFit, log_hazard
-from train.clinical_model import RiskFit, TrainingRows, fit_hazard, fit_risk_model, input_table
+from train.clinical_model import RiskFit, TrainingRows, fit_hazard, fit_risk_model, input_table, score_table
 from train.cutoff import MEDIAN, choose_cutoff
 from train.errors import CohortRefused
 from train.fit_cohort import FitCohort
@@ -425,15 +425,6 @@ class _Work:
             used=self.used,
             limits=(*self.cohort.limits, *dict.fromkeys(self.limits)),
         )
-
-
-def score_table(model: RiskModel, table: FloatArray) -> FloatArray:
-    """Returns the log hazard of inputs (n, p), (n,), NaN where an input is missing."""
-    found = np.full(len(table), np.nan)
-    complete = np.isfinite(table).all(axis=1)
-    if complete.any():
-        found[complete] = model.log_hazards(table[complete])
-    return found
 
 
 def _z_score(said: FloatArray, seen: IntArray, what: str) -> FloatArray:

@@ -81,15 +81,13 @@ def train_units(
         cohort: the cohort.
         plan: how.
         units: what.
-        paths: where; a folder with units of another plan or cohort is refused.
+        paths: where; ``claim_folder`` comes first.
         executor: of processes; None trains in turn in this one.
         tell: is told in a line of each network that is finished.
 
     Raises:
-        FitRefused: the folder holds units of another plan or cohort.
         TrainingStopped: a value was not finite, or a process died.
     """
-    claim_folder(paths, plan.digest(cohort))
     tasks = [task for unit in units for task in list_tasks(cohort, plan, unit, paths)]
     open_tasks = [task for task in tasks if not is_finished(task.run)]
     if len(open_tasks) < len(tasks):

@@ -10,11 +10,11 @@ from engines.models.comparator import ComparatorName
 from engines.models.model import Model
 from engines.models.store import load_model
 from engines.networks.settings import NetworkName
-from train.clinical_model import input_table
+from train.clinical_model import input_table, score_table
 from train.errors import CohortRefused
 from train.fit_cohort import FitCohort, read_fit_cohort
 from train.fit_folder import ENSEMBLE_DL, MODELS, NETWORK_TITLES, RADIOMIC, Fit
-from train.fit_models import Columns, score_table
+from train.fit_models import Columns
 from train.fit_tables import tabulate_scores
 from train.fit_units import write_rows
 from train.scoring import score_cases as score_inputs
