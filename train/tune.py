@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.case import replaced
 from engines.networks.settings import NetworkName, NetworkSettings
 from train.data import TrainingData
 from train.errors import CheckpointRefused, TrainingStopped
@@ -152,7 +153,14 @@ def _read_log(log: Path, head: str) -> list[Trial]:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(head + "\n", encoding="utf-8")
         return []
-    lines = log.read_text(encoding="utf-8").splitlines()
+    text = log.read_text(encoding="utf-8")
+    whole = text[
+        : text.rfind("\n") + 1
+    ]  # a kill while a line was written leaves a part of it: that trial runs again
+    if whole != text:
+        with replaced(log) as draft:
+            draft.write_text(whole, encoding="utf-8")
+    lines = whole.splitlines()
     if not lines or lines[0] != head:
         raise CheckpointRefused(f"{log} is the log of another search; choose another file or delete it")
     return [Trial(**json.loads(line)) for line in lines[1:]]

@@ -209,6 +209,8 @@ def test_tuning_logs_every_trial_and_continues_its_log(cohort, tmp_path):
         "--json",
     ]
     first = json.loads(invoke([*arguments, "--trials", "1"]).stdout)
+    with log.open("a") as file:
+        file.write('{"number": 1, "learning_r')  # a kill in the middle of a line
     both = json.loads(invoke([*arguments, "--trials", "2"]).stdout)
     assert first[0] in both
     assert first[0]["learning_rate"] == 1e-3, "trial 0 is the recipe"

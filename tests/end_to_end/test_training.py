@@ -14,7 +14,7 @@ from train.augment import Augmentation, apply_augmentation, draw_augmentation
 from train.data import Split, check_training_data
 from train.errors import CohortRefused, RecipeRefused
 from train.loop import train_network
-from train.losses import Task, TaskWeights
+from train.losses import Task, TaskWeights, measure_losses, read_signals
 from train.prefetch import prefetch
 from train.progress import EpochRecord, Selection, smoothed_c
 from train.ranks import Ranks
@@ -262,6 +262,26 @@ def test_pooled_micro_batches_give_the_gradient_of_one_large_batch(name):
     for other in gradients[1:]:
         for one, two in zip(gradients[0], other, strict=True):
             torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ENSEMBLE)
+def test_losses_and_gradients_stay_finite_in_bf16(name):
+    settings, data = tiny(name)
+    torch.manual_seed(0)
+    network, rows = build_network(name, settings), np.arange(6)
+    inputs = torch.from_numpy(data.inputs[rows].astype(np.float32))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(inputs)
+    assert output.os_log_risk.dtype == torch.bfloat16
+    signals = read_signals(output, inputs)
+    assert signals.dtype == torch.float32
+    reconstructs = output.reconstruction is not None
+    losses = measure_losses(signals, data.targets(rows, torch.device("cpu")), reconstructs=reconstructs)
+    assert set(losses) == set(Task) - (set() if reconstructs else {Task.RECONSTRUCTION})
+    assert all(torch.isfinite(loss) and loss.dtype == torch.float32 for loss in losses.values())
+    TaskWeights()(losses).backward()
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", ENSEMBLE)
