@@ -162,7 +162,11 @@ def read_fit_cohort(
         responses=collect_responses(responses),
         groups={word: values for word, values in groups.items() if any(values)},
         preprocessing=preprocessing,
-        limits=(*(averaged if stored != preprocessing.side else ()), *_note_centres(groups["centre"])),
+        limits=(
+            *(averaged if stored != preprocessing.side else ()),
+            *_note_centres(groups["centre"]),
+            *_note_partial(data),
+        ),
         feature_origin=origin,
     )
 
@@ -230,6 +234,18 @@ def _note_centres(centres: Sequence[str]) -> tuple[str, ...]:
     if not known:
         return ("No case tells its centre: nothing is known of how the models carry over to another.",)
     return ("All cases come from one centre: nothing is known of how the models carry over to another.",)
+
+
+def _note_partial(data: TrainingData) -> tuple[str, ...]:
+    rows = data.rows(*DISCOVERY)
+    known = np.isfinite(data.os.months[rows]) & np.isfinite(data.pfs.months[rows])
+    partial = int(rows.size - known.sum())
+    if not partial:
+        return ()
+    return (
+        f"{partial} training or validation cases lack an outcome: what is known of them teaches the networks, but they"
+        " are in no fold, no forest and no Cox model.",
+    )
 
 
 def _scanner(protocol: CtProtocol) -> str:
