@@ -13,13 +13,16 @@ PIP     := $(BIN)/pip --disable-pip-version-check
 TORCH   := "torch>=2.10,<2.14"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick unit slow serve lint bench demo-models image-check load clean host
+.PHONY: help demo loop test quick unit slow serve lint bench demo-models image-check load clean host
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.installed ## a synthetic scanner, the node and an archive: one study from C-STORE to the report (PACS=HOST:PORT:AET for a real archive)
 	$(BIN)/mmf-node demo $(if $(PACS),--pacs $(PACS))
+
+loop: $(VENV)/.installed-dev ## the whole learning loop on phantoms: export, outcomes, nightly training, gate, promotion, rollback
+	$(BIN)/python -m tests.end_to_end.learning_loop loop-data
 
 test: $(VENV)/.installed-dev lint ## every test but the slow proofs
 	$(BIN)/pytest -q $(PARALLEL) --durations=15
@@ -55,7 +58,7 @@ load: $(VENV)/.installed-dev ## 20 studies on 4 associations while two are asses
 	$(BIN)/pytest -q -s -m slow --timeout 5400 tests/slow/test_load.py
 
 clean: ## remove the environment and everything a demo or a build left
-	rm -rf $(VENV) build dist *.egg-info demo-data bench-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info demo-data loop-data bench-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # pyradiomics has no wheel for Python 3.11 and its setup imports numpy: numpy and torch first, then pyradiomics
 # without build isolation, then the project. See README, "Installation".

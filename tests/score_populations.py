@@ -87,7 +87,6 @@ def make_locked(seed, n, spoilage="equal"):
 
 SPOILED = (
     "labels swapped",
-    "events flipped",
     "inverted",
     "slope .5",
     "scores mixed",
@@ -95,3 +94,6 @@ SPOILED = (
     "centre inverted",
     "centre shuffled",
 )
+
+HARMLESS = "events flipped"
+"""A fifth of the events turned round at random leaves ranking and slope nearly as they were: a gate sees little of it."""
