@@ -111,7 +111,7 @@ def write_failure(failure: Failure, out: Path, now: Callable[[], datetime]) -> R
         status=Status.FAILED,
         concluded_at=now(),
         reason_code=ReasonCode.PROCESSING_FAILED,
-        reason=failure.reason,
+        reason=" ".join(failure.reason.split()),
         software_version=version("mmf-node"),
         synthetic=any(one.manufacturer == SYNTHETIC_MANUFACTURER for one in images),
     )

@@ -285,6 +285,8 @@ def make_it_screenshots(folder: Path) -> None:
 def _replace_series(folder: Path, sop_class_uid: str) -> None:
     for phase in ASSESSED_PHASES:
         paths = files_of(folder, phase)
+        if not paths:
+            continue
         whole = pack_frames(paths, sop_class_uid)
         for path in paths:
             path.unlink()

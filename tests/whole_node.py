@@ -17,16 +17,19 @@ from tests.peers.conftest import Reception
 
 
 class Later(SystemClock):
-    """A clock that is an hour ahead: no study is waited for."""
+    """A clock that is an hour ahead, so that no study is waited for, and can be moved on."""
+
+    def __init__(self):
+        self.ahead = timedelta(hours=1)
 
     def now(self):
-        return super().now() + timedelta(hours=1)
+        return super().now() + self.ahead
 
 
 class WholeNode:
     """One node with its archive; ``work`` closes, assesses and delivers what has arrived."""
 
-    def __init__(self, folder, changes):
+    def __init__(self, folder, changes, rules=None):
         self.data = folder / "data"
         self.settings = read_settings(data=self.data, changes=changes)
         self.reception = Reception(self.data, ListenerSettings(port=0))
@@ -35,9 +38,10 @@ class WholeNode:
         self.jobs = SqliteJobs(self.data / "node.sqlite")
         self.clock = Later()
         self.assess = partial(assess_job, self.settings)
-        self.worker = Worker(
-            name="w", jobs=self.jobs, clock=self.clock, rules=WorkRules(assessment_tries=1, delivery_tries=1)
-        )
+        rules = rules or WorkRules(assessment_tries=1, delivery_tries=1)
+        self.worker = Worker(name="w", jobs=self.jobs, clock=self.clock, rules=rules)
+        peer = PeerAddress(host="127.0.0.1", port=self.archive.port, ae_title="ARCHIVE")
+        self.destination = StorageDestination(peer, SendSettings())
 
     def receive(self, paths):
         """Sends files to it as a scanner does and returns its answers."""
@@ -58,8 +62,7 @@ class WholeNode:
         caretaker.close_studies()
         while self.worker.assess_next(self.assess, partial(tell_job_failure, self.settings)):
             pass
-        peer = PeerAddress(host="127.0.0.1", port=self.archive.port, ae_title="ARCHIVE")
-        while self.worker.deliver_next(StorageDestination(peer, SendSettings())):
+        while self.worker.deliver_next(self.destination):
             pass
 
     def results_of(self, job):

@@ -1,14 +1,19 @@
+import json
 import shutil
 
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
 from engines.errors import InvalidInput
+from engines.phase import Phase
 from node.app import FolderRequest, assess_folder
 from node.cli import app
 from node.errors import InstanceRefused
 from node.report.record import ReasonCode, Status
+from node.report.verify import verify_result
 from node.settings import read_settings
+from tests.bad_studies import Recipe, change, files_of, make_it_magnetic, make_it_screenshots, write_study
 
 
 @pytest.fixture
@@ -63,3 +68,98 @@ def test_a_phase_that_names_no_series_is_refused_with_the_choices(scout_alone, t
     )
     assert isinstance(result.exception, InvalidInput)
     assert "no such acquisition in the study" in str(result.exception)
+
+
+def test_too_few_pixels_are_told_with_the_instance(tmp_path):
+    def halve(folder):
+        def alter(dataset):
+            dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2]
+
+        change(files_of(folder, Phase.ARTERIAL)[5:6], alter)
+
+    folder = write_study(tmp_path / "study", Recipe(number=1, spoil=halve))
+    report = assess(folder, tmp_path / "out")
+    uid = pydicom.dcmread(files_of(folder, Phase.ARTERIAL)[5]).SOPInstanceUID
+    assert report.reason_code == ReasonCode.VOLUME_REFUSED
+    assert f"shows ARTERIAL but cannot be used: pixels of {uid} cannot be decoded" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (make_it_magnetic, "22 of MR (SOP class 1.2.840.10008.5.1.4.1.1.4)"),
+        (make_it_screenshots, "1 of CT (SOP class 1.2.840.10008.5.1.4.1.1.7.3, 22 frames)"),
+    ],
+)
+def test_a_study_without_ct_says_what_it_holds(tmp_path, spoil, words):
+    folder = write_study(tmp_path / "study", Recipe(number=1, phases=(Phase.ARTERIAL,), spoil=spoil))
+    report = assess(folder, tmp_path / "out")
+    assert (report.reason_code, report.reason) == (
+        ReasonCode.NO_CT,
+        f"the study holds no CT image: {words}",
+    )
+
+
+def test_a_folder_without_dicom_names_what_is_there(tmp_path):
+    (tmp_path / "notes.txt").write_text("not DICOM " * 20)
+    with pytest.raises(
+        InstanceRefused, match=r"no DICOM instance that can be read: notes.txt is not a DICOM file"
+    ):
+        assess(tmp_path, tmp_path / "out")
+
+
+def test_pixels_of_a_reconstruction_that_cannot_be_read_give_way_to_another(tmp_path):
+    recipe = Recipe(number=1)
+    folder = write_study(tmp_path / "study", recipe)
+    for path in files_of(folder, Phase.ARTERIAL):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID, dataset.SeriesNumber = f"{dataset.SeriesInstanceUID}8"[-60:], 44
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}8"[
+            -60:
+        ]
+        dataset.ConvolutionKernel = "UNKNOWN"
+        dataset.save_as(folder / f"again-{path.name}")
+
+    def spoil(dataset):
+        dataset.PixelData = dataset.PixelData[:100]
+
+    change(files_of(folder, Phase.ARTERIAL)[5:6], spoil)
+    report = assess(folder, tmp_path / "out")
+    used = {entry.phase: entry.series_number for entry in report.phases if entry.used}
+    assert used[Phase.ARTERIAL] == 44
+
+
+def test_a_run_that_ends_in_a_fault_says_so_in_report_json(scout_alone, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr("node.pipeline.split_acquisitions", broken)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["run", str(scout_alone), "--out", str(out), "--json"])
+    assert (result.exit_code, type(result.exception)) == (1, ZeroDivisionError)
+    told = json.loads(result.stdout)
+    assert (told["status"], told["reason_code"]) == ("failed", "processing_failed")
+    assert told["reason"] == "the assessment failed: ZeroDivisionError: a fault of ours"
+    assert {entry["kind"] for entry in told["objects"]} == {"SR", "PDF", "SC"}
+    assert verify_result(out) == ()
+
+
+def test_a_call_with_a_mistake_leaves_no_report(scout_alone, tmp_path):
+    table = tmp_path / "clinical.csv"
+    table.write_text("patient_id,colour\n")
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["run", str(scout_alone), "--out", str(out), "--clinical", str(table)])
+    assert isinstance(result.exception, InvalidInput)
+    assert not (out / "report.json").exists()
+
+
+def test_check_lists_every_faulty_row_and_says_what_it_means(tmp_path):
+    (tmp_path / "clinical.csv").write_text("patient_id,ecog\nP1,1\nP2,x\nP3,0\n")
+    (tmp_path / "node.toml").write_text('[clinical]\ntable = "clinical.csv"\n')
+    result = CliRunner().invoke(app, ["check", "--conf", str(tmp_path / "node.toml"), "--no-echo", "--json"])
+    assert result.exit_code == 1
+    (finding,) = [one for one in json.loads(result.stdout) if one["check"] == "clinical"]
+    assert not finding["passed"]
+    assert "2 patients in" in finding["detail"]
+    assert "their patients get no risk" in finding["detail"]
+    assert "row 3, column ecog: ecog: 'x'" in finding["detail"]
