@@ -315,7 +315,7 @@ class _Work:
                 self.fitted[f"{title} {endpoint} {unit} forest"] = fit.front.forest.threshold
         if name is ModelName.MMF and self.plan.clinical.with_radiomic:
             self.limits.append(
-                "MMF takes the Radiomic score: where features are missing it cannot be computed and Ensemble-DL is given."
+                "MMF takes the Radiomic score; a node, which hands no features to the model, gives Ensemble-DL instead."
             )
         with _fold_faults(WHOLE, f"{title} {endpoint}"):
             released = self._release(name, rows, out_of_fold[self.rows])
