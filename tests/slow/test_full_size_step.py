@@ -1,8 +1,10 @@
-"""One full-size training step of each of the three networks on a CPU within 16 GiB. Needs 18 GiB free; skips loudly otherwise."""
+"""One full-size training step of each of the three networks on a CPU within 16 GiB. Needs 8 GiB free; skips loudly otherwise."""
 
+import os
 import resource
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -17,8 +19,11 @@ from train.ranks import Ranks
 from train.recipes import Schedule
 from train.step import MicroBatch, compute_gradients
 
-NEEDED_GIB = 18.0
+NEEDED_GIB = 8.0
+"""Twice what the steps were measured to need."""
 LIMIT_GIB = 16.0
+FORGET_PEAK = Path("/proc/self/clear_refs")
+"""Writing 5 resets the peak of the resident memory (Linux, proc(5)), so that each network has its own figure."""
 
 
 @pytest.mark.parametrize(
@@ -37,13 +42,13 @@ def test_one_full_size_step_fits(name, batch):
     part = MicroBatch(
         inputs=lambda: inputs, targets=data.targets(np.arange(batch), torch.device("cpu")), seed=0
     )
+    if os.access(FORGET_PEAK, os.W_OK):
+        FORGET_PEAK.write_text("5")
     started = time.process_time()
     result = compute_gradients(network, TaskWeights(), [part], Schedule(), Ranks())
     seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    sys.stderr.write(
-        f"\n{name} batch {batch}: {seconds:.1f} CPU s, peak {peak:.1f} GiB of this process so far\n"
-    )
+    sys.stderr.write(f"\n{name} batch {batch}: {seconds:.1f} CPU s, peak {peak:.1f} GiB of this process\n")
     assert peak < LIMIT_GIB
     assert Task.AGE in result.losses
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
