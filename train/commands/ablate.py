@@ -2,9 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +11,7 @@ import typer
 
 from engines.errors import InvalidInput
 from engines.networks.settings import NetworkName
+from train.commands.fit import open_executor
 
 if TYPE_CHECKING:
     from train.ablation import Cost, Grid
@@ -43,6 +41,7 @@ Seeds = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda. Default: a GPU when there is one.")]
 Planned = Annotated[bool, typer.Option("--plan", help="Print plan and cost, and stop.")]
+Processes = Annotated[int, typer.Option("--processes", min=1, max=64, help="Networks trained side by side.")]
 Dask = Annotated[
     str | None,
     typer.Option(
@@ -63,6 +62,7 @@ def ablate(
     seeds: Seeds = None,
     device: Device = None,
     planned: Planned = False,
+    processes: Processes = 1,
     dask: Dask = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,6 +80,8 @@ def ablate(
     from train.evaluate.evidence import default_ablation_folder
     from train.recipes import read_recipe
 
+    if dask is not None and find_spec("distributed") is None:
+        raise InvalidInput("--dask needs the package dask.distributed: pip install 'dask[distributed]'")
     finished = None if no_fit else _find_fit(cohort, fit)
     chosen = read_recipe(recipe or (finished.record.recipe if finished else DEFAULT_RECIPE))
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,7 +104,7 @@ def ablate(
         if as_json:
             sys.stdout.write(_encode(grid, costs) + "\n")
         return
-    with _executor(dask) as executor:
+    with open_executor(processes, dask) as executor:
         failed = run_grid(grid, where, executor=executor, progress=lambda line: typer.echo(line, err=True))
     synthetic = all(check_case(folder, ())[1].synthetic for folder in list_cases(cohort))
     folder = write_grid(grid, data, where, failed, synthetic)
@@ -150,30 +152,6 @@ def _parse_seeds(text: str | None, fit: "Fit | None") -> tuple[int, ...]:
     if len(set(numbers)) != len(numbers) or min(numbers) < 0:
         raise InvalidInput(f"--seeds {text}: each seed once, 0 or above")
     return numbers
-
-
-@contextmanager
-def _executor(address: str | None) -> Iterator[Executor | None]:
-    """Dask's executor of a running scheduler; None without an address.
-
-    Raises:
-        InvalidInput: dask is not installed, or nobody answers at the address.
-    """
-    if address is None:
-        yield None
-        return
-    if find_spec("distributed") is None:
-        raise InvalidInput("--dask needs the package distributed: pip install distributed")
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"--dask {address}: no scheduler answers: {error}") from error
-    try:
-        yield client.get_executor()
-    finally:
-        client.close()
 
 
 def _encode(grid: "Grid", costs: "tuple[Cost, ...]") -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 
-from engines.networks.settings import NetworkName
+from engines.networks.settings import ENSEMBLE, NetworkName
 from train.evaluate.ablation_cells import ALL_PHASES, PHASE_SETS, AblationCell, AblationRecord
 from train.evaluate.document import Row, RowKind, Table
 from train.evaluate.measures import ModelRecord
-from train.evaluate.published import SOURCE, Published, PublishedValue, canonical_model
+from train.evaluate.published import ENSEMBLE_MODEL, SOURCE, Published, PublishedValue, canonical_model
 from train.evaluate.score_table import COPIES
 from train.evaluate.tables import heading
 from train.evaluate.words import estimate_text
@@ -136,7 +136,7 @@ def ensemble_table(
     """Returns supplementary Table 4: every single network, every pair, all three.
 
     Args:
-        records: of the ensembles, named ``Network 1``, ``Ensemble 1+2``, ``Ensemble-DL``.
+        records: of the ensembles, named ``Network 1``, ``Network 1+2``, ``Network 1+2+3``.
         cohorts: columns in order.
         title: how a cohort is headed.
         published: for the rows beside them.
@@ -162,7 +162,7 @@ def ensemble_table(
                 )
             rows.append(Row(cells=(model, *texts)))
             values = [
-                published.c_index.get((_plain(cohort), endpoint, canonical_model(model)))
+                published.c_index.get((_plain(cohort), endpoint, _published_ensemble(model)))
                 for endpoint, cohort in columns
             ]
             rows += _published_row(values)
@@ -190,10 +190,16 @@ def read_published_phases() -> dict[tuple[str, str, str, str], float]:
 
 
 def _members(model: str) -> int:
-    """Networks in an ensemble by its name: ``Network 1`` 1, ``Ensemble 1+2`` 2, else all three."""
-    if model.startswith("Network "):
-        return 1
-    return 2 if model.count("+") == 1 else 3
+    """Networks in an ensemble by its name: ``Network 1`` 1, ``Network 1+2`` 2, ``Ensemble-DL`` all three."""
+    return len(ENSEMBLE) if model == ENSEMBLE_MODEL else model.count("+") + 1
+
+
+def _published_ensemble(model: str) -> str:
+    """The published name of a pair or of all three; a single network has its own."""
+    count = _members(model)
+    if count == len(ENSEMBLE):
+        return ENSEMBLE_MODEL
+    return canonical_model(model) if count == 1 else f"Ensemble {model.split(' ')[-1]}"
 
 
 def _cohorts(cells: Sequence[AblationCell]) -> list[str]:

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ import SimpleITK as sitk
 from engines.acquisition import FILE_NAME as ACQUISITION
 from engines.acquisition import CtProtocol, PhaseProtocol, read_protocol
 from engines.case import Case, CaseIdentity, check_case, list_cases
+from engines.clinical.examinations import FILE_NAME as RESPONSE
+from engines.clinical.examinations import first_response, read_examinations
 from engines.clinical.treatment import FILE_NAME as TREATMENT
 from engines.clinical.treatment import Treatment, read_treatment
 from engines.models.comparator import feature_column
@@ -136,7 +138,7 @@ def box_volume_ml(mask: Volume) -> float | None:
     return float(np.prod(sides)) / 1000.0
 
 
-_READ = (f"{FEATURES}", ACQUISITION, TREATMENT, LIVER)
+_READ = (FEATURES, ACQUISITION, TREATMENT, RESPONSE, LIVER)
 _BY_PREFERENCE = (REFERENCE_PHASE, *(phase for phase in ASSESSED_PHASES if phase is not REFERENCE_PHASE))
 
 
@@ -149,13 +151,20 @@ def _read_case(folder: Path, cohort: str) -> CaseFacts:
         cohort=cohort,
         labelled=case.has("outcomes"),
         protocol=_protocol(case, identity),
-        treatment=read_treatment(case.read_json("treatment"), identity.case_id)
-        if case.has("treatment")
-        else Treatment(),
+        treatment=_treatment(case, identity.case_id),
         liver_box_ml=box_volume_ml(case.read_mask("liver")) if (folder / LIVER).is_file() else None,
         mask_provider=identity.mask_provider,
         features={feature_column(line.region, line.phase, line.feature): line.value for line in lines},
     )
+
+
+def _treatment(case: Case, case_id: str) -> Treatment:
+    """treatment.json, its response completed from the lesion lists of response.json."""
+    stated = read_treatment(case.read_json("treatment"), case_id) if case.has("treatment") else Treatment()
+    if stated.response is not None or not case.has("response"):
+        return stated
+    found = first_response(read_examinations(case.read_json("response"), case_id), case_id)
+    return stated if found is None else replace(stated, response=found.category)
 
 
 def _protocol(case: Case, identity: CaseIdentity) -> CtProtocol:

@@ -14,6 +14,7 @@ from train.evaluate.fit_scores import read_ensemble_scores, read_fit_scores, wit
 from train.evaluate.network_runs import NetworkRun, read_network_runs
 from train.evaluate.radiomics import count_selections
 from train.evaluate.score_table import ScoreTable
+from train.evaluate.treatment import NON_RESPONDER
 from train.fit_folder import WHOLE, Fit, FitFolder, FitRecord
 
 
@@ -91,7 +92,7 @@ def gather_evidence(
         CohortRefused: cohorts that do not go together.
     """
     table, facts = read_facts(read_fit_scores(fit, external), folders)
-    table = with_facts(table, {"response": _read_response(fit.paths, facts.patient_of)}, {})
+    table = with_facts(table, {}, {NON_RESPONDER: _read_response(fit.paths, facts.patient_of)})
     frequency, folds = _read_selections(fit.paths.radiomic)
     return table, Evidence(
         facts=facts,
@@ -121,11 +122,11 @@ def outcomes_by_case(table: ScoreTable, facts: CohortFacts) -> dict[str, dict[st
     return found
 
 
-def _read_response(paths: FitFolder, patient_of: Mapping[str, str]) -> dict[str, str]:
-    """Response by patient from the fit's response.csv; empty where there is none."""
+def _read_response(paths: FitFolder, patient_of: Mapping[str, str]) -> dict[str, float]:
+    """1 for a non-responder at the first follow-up CT, 0 for a responder, by patient; empty where the fit has none."""
     return {
-        patient_of[row["case_id"]]: row["category"]
-        for row in _read_rows(paths.response, ("case_id", "category"))
+        patient_of[row["case_id"]]: float(row["non_responder"])
+        for row in _read_rows(paths.response, ("case_id", "non_responder"))
         if row["case_id"] in patient_of
     }
 

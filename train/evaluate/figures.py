@@ -159,9 +159,10 @@ def draw_instability(found: Sequence[Instability]) -> bytes:
 def draw_correlations(found: Correlations, title: str) -> bytes:
     """Returns a PNG heat map of signatures (columns) against features (rows); * marks an adjusted P below .05."""
     rows = len(found.features)
-    height = 0.9 + 0.19 * rows
+    height = 0.62 + 0.19 * rows
+    box = (0.28 / height, 1 - 0.56 / height)
     figure = _figure(height)
-    axes = figure.add_axes((0.48, 0.62 / height, 0.42, 1 - 0.92 / height))
+    axes = figure.add_axes((0.48, box[0], 0.42, box[1]))
     image = axes.imshow(found.rho, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     for row in range(rows):
         for column in range(len(found.signatures)):
@@ -177,7 +178,7 @@ def draw_correlations(found: Correlations, title: str) -> bytes:
     axes.set_yticks(range(rows), found.features, fontsize=5.8)
     axes.tick_params(length=0, colors=INK)
     axes.set_title(title, fontsize=7, color=INK)
-    bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.62 / height, 0.015, 1 - 0.92 / height)))
+    bar = figure.colorbar(image, cax=figure.add_axes((0.92, box[0], 0.015, box[1])))
     bar.ax.tick_params(labelsize=5.8, length=2)
     bar.set_label("Spearman's rho", fontsize=6.2)
     return _png(figure)

@@ -10,7 +10,6 @@ from train.evaluate.case_facts import CohortFacts
 from train.evaluate.document import Row, Table
 from train.evaluate.published import canonical_model
 from train.evaluate.score_table import ScoreTable
-from train.evaluate.tables import heading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,70 +22,57 @@ class FlowLine:
 
 
 def flow_table(table: ScoreTable, facts: CohortFacts | None) -> Table:
-    """Returns the flow: studies that became no case, cases without outcome, patients in each analysis.
+    """Returns the patients in each analysis, and those left out with the reason.
 
     Args:
         table: the checked table.
         facts: of the case folders; None for a ready table, whose exclusions are its author's to tell.
     """
-    rows: list[Row] = []
-    notes = []
+    notes = ["Complete case: every variable that the model needs is known and within the population."]
     if facts is None:
         notes.append("Exclusions before the table of scores are not known here: its authors must tell them.")
-    else:
-        rows += _before(facts)
-        if not facts.excluded:
-            notes.append(
-                "No cohort holds exclusions.csv: studies that did not become cases are not known here."
-            )
-    rows.append(heading("Patients by cohort of the analysis"))
-    lines = _lines(table)
-    rows += [
-        Row(
-            cells=(
-                ("  left out: " if line.leaves else "") + line.words,
-                *(str(line.counts.get(cohort, 0)) for cohort in table.own_cohorts),
-            )
-        )
-        for line in lines
-    ]
-    width = 1 + len(table.own_cohorts)
     return Table(
         name="flow",
         title="Flow of patients, with reasons",
         header=("Step", *table.own_cohorts),
         rows=tuple(
-            row if len(row.cells) in (1, width) else Row(cells=(*row.cells, *[""] * (width - len(row.cells))))
-            for row in rows
+            Row(
+                cells=(
+                    ("left out: " if line.leaves else "") + line.words,
+                    *(str(line.counts.get(cohort, 0)) for cohort in table.own_cohorts),
+                )
+            )
+            for line in _lines(table)
         ),
-        notes=(
-            *notes,
-            "Complete case: every variable that the model needs is known and within the population.",
-        ),
+        notes=tuple(notes),
     )
 
 
-def _before(facts: CohortFacts) -> list[Row]:
-    rows = []
-    for cohort in dict.fromkeys(case.cohort for case in facts.cases):
-        cases = [case for case in facts.cases if case.cohort == cohort]
-        reasons = facts.excluded.get(cohort, {})
-        rows.append(heading(f"Studies of {cohort}"))
-        if reasons:
-            rows.append(Row(cells=("studies looked at", str(len(cases) + sum(reasons.values())))))
-            rows += [Row(cells=(f"  left out: {reason}", str(count))) for reason, count in reasons.items()]
-        rows.append(Row(cells=("cases", str(len(cases)))))
-        unlabelled = sum(not case.labelled for case in cases)
-        if unlabelled:
-            rows.append(
-                Row(
-                    cells=(
-                        "  left out of the evaluation: no outcome (they teach the autoencoder alone)",
-                        str(unlabelled),
-                    )
-                )
-            )
-    return rows
+def study_table(facts: CohortFacts) -> Table:
+    """Returns how the studies of each cohort became cases, and why some did not."""
+    cohorts = list(dict.fromkeys(case.cohort for case in facts.cases))
+    cases = {name: [case for case in facts.cases if case.cohort == name] for name in cohorts}
+    reasons = dict.fromkeys(reason for name in cohorts for reason in facts.excluded.get(name, {}))
+    lines: list[tuple[str, dict[str, int]]] = [
+        ("studies looked at", {n: len(cases[n]) + sum(facts.excluded.get(n, {}).values()) for n in cohorts})
+    ]
+    lines += [
+        (f"left out: {reason}", {n: facts.excluded.get(n, {}).get(reason, 0) for n in cohorts})
+        for reason in reasons
+    ]
+    lines.append(("cases", {n: len(cases[n]) for n in cohorts}))
+    unlabelled = {n: sum(not case.labelled for case in cases[n]) for n in cohorts}
+    lines.append(("left out: no outcome (such cases teach the autoencoder alone)", unlabelled))
+    silent = [name for name in cohorts if name not in facts.excluded]
+    return Table(
+        name="studies",
+        title="From studies to cases, with reasons",
+        header=("Step", *cohorts),
+        rows=tuple(Row(cells=(words, *(str(counts[n]) for n in cohorts))) for words, counts in lines),
+        notes=(f"Without exclusions.csv, what was left out is not known: {', '.join(silent)}.",)
+        if silent
+        else (),
+    )
 
 
 def _lines(table: ScoreTable) -> list[FlowLine]:

@@ -22,6 +22,9 @@ _LINE = 1.42
 """Height of a line as a multiple of the font size."""
 
 _POINT_MM = 25.4 / 72
+_BROAD = 10
+"""Columns from which a table has pages of its own across."""
+
 _WIDEST_COLUMN_SHARE = 0.45
 _PADDING_MM = 1.6
 
@@ -38,8 +41,10 @@ def write_pdf(document: Document) -> bytes:
     pdf.ln(2)
     links = {name: pdf.add_link() for name in document.anchors}
     for place, section in enumerate(document.sections, start=1):
+        _turn_page(pdf, section.parts[0])
         _section_title(pdf, f"{place}. {section.title}", links[section.title])
         for part in section.parts:
+            _turn_page(pdf, part)
             if isinstance(part, Table):
                 _table(pdf, part, links)
             elif isinstance(part, Picture):
@@ -80,6 +85,13 @@ def _write(pdf: "FPDF", text: str, size: float, style: str = "", colour: tuple[i
     pdf.set_font(_FAMILY, style, size)
     pdf.set_text_color(*colour)
     pdf.multi_cell(0, size * _POINT_MM * _LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
+
+
+def _turn_page(pdf: "FPDF", part: Text | Table | Picture) -> None:
+    """Begins a page across for a broad table, and an upright one for whatever follows it."""
+    across = isinstance(part, Table) and len(part.header) >= _BROAD
+    if across != (pdf.w > pdf.h):
+        pdf.add_page(orientation="L" if across else "P")
 
 
 def _section_title(pdf: "FPDF", title: str, link: int) -> None:
@@ -124,7 +136,7 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     _table_row(pdf, head, widths, size, "B", _SHADE)
     for row in table.rows:
         if _row_height(pdf, row, widths, size) > pdf.h - pdf.b_margin - pdf.get_y():
-            pdf.add_page()
+            pdf.add_page(same=True)
             _table_row(pdf, head, widths, size, "B", _SHADE)
         if row.kind == RowKind.HEADING:
             _table_row(pdf, row, [sum(widths)], size, "B", None)
@@ -211,4 +223,4 @@ def _column_widths(pdf: "FPDF", table: Table, size: float) -> list[float]:
 
 def _keep_together(pdf: "FPDF", height_mm: float) -> None:
     if pdf.get_y() + height_mm > pdf.h - pdf.b_margin:
-        pdf.add_page()
+        pdf.add_page(same=True)

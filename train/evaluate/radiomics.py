@@ -137,7 +137,7 @@ def selected_table(
                 )
             )
         rows += [
-            Row(cells=(name, "", "", "", "", ""), kind=RowKind.PUBLISHED)
+            Row(cells=(f"published: {name}", "", "", "", "", ""), kind=RowKind.PUBLISHED)
             for name in PUBLISHED_FEATURES[endpoint]
         ]
     return Table(

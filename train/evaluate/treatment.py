@@ -15,6 +15,9 @@ from train.evaluate.words import estimate_text, percent_text
 
 CONFIDENCE = 0.95
 
+NON_RESPONDER = "non_responder"
+"""Number beside a score table: 1 for SD and PD at the first follow-up CT, 0 for CR and PR."""
+
 
 def agent_table(table: ScoreTable) -> Table:
     """Returns supplementary Table 8: agents, targets, published administration, patients of each cohort given them."""
@@ -86,7 +89,8 @@ def regimen_table(table: ScoreTable) -> Table:
 def response_table(table: ScoreTable) -> Table | None:
     """Returns the objective response rate of each cohort with its exact interval; None without any response.
 
-    Categories come from the column ``response``; without it the two values of the mRECIST score tell responders apart.
+    Categories come from the column ``response``; without it the fit's responses, or the two values of the mRECIST score,
+    tell responders apart.
     """
     responder = _responders(table)
     if responder is None:
@@ -131,6 +135,8 @@ def _responders(table: ScoreTable) -> "np.ndarray[tuple[int], np.dtype[np.float6
         words = [Response(word) if word else None for word in table.groups[RESPONSE_COLUMN]]
         found = [None if word is None else word.is_responder for word in words]
         return np.array([np.nan if value is None else float(value) for value in found])
+    if NON_RESPONDER in table.background:
+        return 1 - table.background[NON_RESPONDER]
     model = next((m for m in table.scores if canonical_model(m) == "mRECIST"), None)
     if model is None:
         return None

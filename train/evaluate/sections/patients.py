@@ -5,7 +5,7 @@ from train.evaluate import tables
 from train.evaluate.collinearity import collinearity_table
 from train.evaluate.context import Context, Parts
 from train.evaluate.document import Row, Section, Table, Text
-from train.evaluate.flow import flow_table
+from train.evaluate.flow import flow_table, study_table
 from train.evaluate.hazards import list_covariates, list_subgroups
 from train.evaluate.measures import CutoffRule
 from train.evaluate.protocol_table import deviation_table, protocol_table, scanner_table
@@ -52,8 +52,10 @@ def cohorts(context: Context) -> Section:
     rows = [
         _cohort_row(context, cohort, endpoint) for endpoint in table.endpoints for cohort in table.own_cohorts
     ]
+    facts = context.evidence.facts
     parts: Parts = [
-        flow_table(table, context.evidence.facts),
+        *([] if facts is None else [study_table(facts)]),
+        flow_table(table, facts),
         Table(
             name="cohorts",
             title="Patients, events and follow-up",

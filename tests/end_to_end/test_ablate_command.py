@@ -1,0 +1,113 @@
+"""``mmf-train ablate``: its plan and cost, a small run, and that what is finished is never trained again."""
+
+import json
+import sys
+
+import pytest
+
+from tests.evaluation_cohort import write_evaluation_cohort
+from train.cli import main
+
+RECIPE = """
+[training]
+epochs = 6
+warm_up_epochs = 1
+batch_size = 8
+learning_rate = 3e-3
+l1 = 0.0
+augmentation = 0.0
+[size]
+side = 32
+width = 0.0625
+depth = 0.25
+norm_momentum = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablate") / "home"
+    write_evaluation_cohort(folder, 24, seed=1, parts=(0.5, 0.25))
+    (folder.parent / "conf" / "recipes").mkdir(parents=True)
+    (folder.parent / "conf" / "recipes" / "tiny.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture
+def ablate(cohort, monkeypatch, capsys):
+    """Exit status, standard output and standard error of ``mmf-train ablate`` on the cohort."""
+
+    def run(*arguments):
+        monkeypatch.setenv("MMF_CONF", str(cohort.parent / "conf"))
+        monkeypatch.setattr(
+            sys, "argv", ["mmf-train", "ablate", "--cohort", str(cohort), "--recipe", "tiny", *arguments]
+        )
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_plan_names_every_run_of_the_grids_and_its_cost(ablate):
+    code, printed, _ = ablate("--plan", "--json", "--networks", "network1,unsupervised")
+    assert code == 0
+    plan = json.loads(printed)
+    runs = {(run["network"], run["phases"]) for run in plan["runs"]}
+    phases = ("A", "V", "D", "A+V", "A+D", "V+D", "A+V+D")
+    assert runs == {("unsupervised", "A+V+D"), *(("network1", words) for words in phases)}
+    assert sum(cost["runs"] for cost in plan["costs"]) == 8
+    assert all(cost["hours_together"] > 0 for cost in plan["costs"])
+
+
+def test_small_ablation_is_made_and_what_is_finished_is_never_trained_again(ablate, cohort, tmp_path):
+    out = tmp_path / "ablation"
+    options = ("--tables", "2", "--networks", "network1", "--out", str(out))
+    code, printed, told = ablate(*options, "--json")
+    assert code == 0
+    record = json.loads(printed)
+    assert (record["complete"], record["missing"], record["synthetic"]) == (True, [], True)
+    assert "network1 on A+V+D, seed 0 starts" in told
+    lines = (out / "ablation.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 3
+    run = out / "networks" / "A+V+D" / "network1" / "seed-0"
+    before = (run / "scores.csv").stat().st_mtime_ns
+    code, _, told = ablate(*options)
+    assert code == 0
+    assert "starts" not in told
+    assert "1 finished" in told
+    assert (run / "scores.csv").stat().st_mtime_ns == before
+    # killed after the last epoch, before its scores were written: the checkpoint gives the same weights again
+    scores = (run / "scores.csv").read_text()
+    (run / "scores.csv").unlink()
+    assert ablate(*options)[0] == 0
+    assert (run / "scores.csv").read_text() == scores
+
+
+def test_folder_of_another_run_fails_alone_and_is_named(ablate, tmp_path):
+    out = tmp_path / "ablation"
+    options = ("--tables", "2", "--networks", "network1", "--out", str(out))
+    run = out / "networks" / "A+V+D" / "network1" / "seed-0"
+    run.mkdir(parents=True)
+    (run / "checkpoint.safetensors").write_bytes(b"nonsense")
+    code, _, told = ablate(*options)
+    assert code == 1
+    assert "failed: network1 on A+V+D, seed 0" in told
+    assert json.loads((out / "ablation.json").read_text())["complete"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tables", "4"), "the ensembles of Table 4 are part of the fit"),
+        (("--networks", "network9"), "network9"),
+        (("--seeds", "1,1"), "each seed once"),
+        (("--dask", "tcp://127.0.0.1:1"), "distributed"),
+    ],
+)
+def test_bad_options_are_one_clear_error(ablate, options, words):
+    code, printed, told = ablate(*options)
+    assert code == 2
+    assert printed == ""
+    assert words in told
