@@ -57,7 +57,7 @@ raise SystemExit(echo_peer(PeerAddress(host="127.0.0.1", port=11112, ae_title="M
 ' || fail "the listener does not answer C-ECHO"
 say ok "the listener answers C-ECHO"
 inside mmf-node check --no-echo --data /data >/dev/null || fail "mmf-node check finds faults in the packaged settings"
-inside python -c 'import radiomics, torch, monai, SimpleITK, highdicom, pyjpegls, openjpeg, libjpeg' || fail "an import fails"
+inside python -c 'import radiomics, torch, monai, SimpleITK, highdicom, jpeg_ls, openjpeg, libjpeg' || fail "an import fails"
 say ok "settings are sound; radiomics, torch, monai, SimpleITK, highdicom and the codecs import"
 
 "${engine[@]}" stop -t 60 "$container" >/dev/null

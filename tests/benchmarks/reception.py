@@ -1,6 +1,6 @@
 """Objects received per second beside DCMTK storescp, Orthanc and pynetdicom's storescp, in one run, as ratios.
 
-Run it with ``python -m tests.benchmarks.reception [--slices N] [--rounds N]``. Every receiver gets the same synthetic
+Run it with ``python -m tests.benchmarks.reception [--folder DIR ...] [--rounds N]``. Every receiver gets the same synthetic
 CT slices of 0.5 MB from the same fast sender (messages built beforehand, one process an association) on loopback with
 TCP_NODELAY everywhere. Rounds alternate between the receivers, and each ratio is the median over the rounds: seconds
 on a shared machine mean little. Ours and Orthanc sync every object to the disk before they answer; DCMTK and
@@ -8,6 +8,7 @@ pynetdicom's application do not.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -27,6 +28,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import psutil
+
+from tests.benchmarks.table import Row, give
 
 CT = b"1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = b"1.2.840.10008.1.2.1"
@@ -296,50 +299,69 @@ def measure(receiver: Receiver, associations: int, slices: int, start: int) -> R
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Measures on each disk that is asked for, and prints or leaves the rows."""
     parser = argparse.ArgumentParser(description="Objects received per second, side by side.")
     parser.add_argument("--slices", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="names of receivers, separated by commas")
-    parser.add_argument("--folder", type=Path, default=None, help="on the disk to measure")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(STARTERS), help="names of receivers, separated by commas")
+    parser.add_argument("--folder", type=Path, action="append", help="on a disk to measure; repeat for more")
+    parser.add_argument("--rows", type=Path, help="leave the rows in this file and print nothing")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        start = {
-            "ours": start_ours,
-            "storescp": start_storescp,
-            "orthanc": start_orthanc,
-            "pynetdicom": start_pynetdicom,
-        }
-        names = [name for name in start if name in (options.only or ",".join(start)).split(",")]
-        started = [start[name](folder / name) for name in names]
-        receivers = [receiver for receiver in started if receiver is not None]
-        try:
-            report(receivers, options.slices, options.rounds)
-        finally:
-            for receiver in receivers:
-                receiver.stop()
+    folders = options.folder or [Path(tempfile.gettempdir())]
+    rows: list[Row] = []
+    for place in folders:
+        with tempfile.TemporaryDirectory(dir=place) as name:
+            rows += compare(Path(name), options.only.split(","), options.slices, options.rounds)
+    give(rows, options.rows)
 
 
-def report(receivers: list[Receiver], slices: int, rounds: int) -> None:
-    """Prints rates, CPU time and our ratio to each receiver, for 1, 4 and 8 associations."""
-    number = 0
-    write = sys.stdout.write
-    write(f"{'receiver':<20}{'associations':>13}{'instances/s':>13}{'ours / this':>13}{'CPU ms each':>13}\n")
-    for associations in (1, 4, 8):
-        rates: dict[str, list[Rate]] = {receiver.name: [] for receiver in receivers}
-        for _ in range(rounds):
-            for receiver in receivers:
-                rates[receiver.name].append(measure(receiver, associations, slices, number))
-                number += slices
-        ours = rates[receivers[0].name]
+STARTERS = {
+    "ours": start_ours,
+    "storescp": start_storescp,
+    "orthanc": start_orthanc,
+    "pynetdicom": start_pynetdicom,
+}
+
+
+def compare(folder: Path, names: list[str], slices: int, rounds: int) -> list[Row]:
+    """One row for 1, 4 and 8 associations: our rate and CPU time, and the rate of each peer with our ratio to it."""
+    started = [STARTERS[name](folder / name) for name in names]
+    receivers = [receiver for receiver in started if receiver is not None]
+    try:
+        return [measure_row(receivers, count, slices, rounds, find_disk(folder)) for count in (1, 4, 8)]
+    finally:
         for receiver in receivers:
-            theirs = rates[receiver.name]
-            ratio = statistics.median(a.per_second / b.per_second for a, b in zip(ours, theirs, strict=True))
-            per_second = statistics.median(rate.per_second for rate in theirs)
-            cpu = statistics.median(rate.cpu_milliseconds for rate in theirs)
-            write(f"{receiver.name:<20}{associations:>13}{per_second:>13.0f}{ratio:>13.2f}{cpu:>13.2f}\n")
-        sys.stdout.flush()
+            receiver.stop()
+
+
+def measure_row(receivers: list[Receiver], associations: int, slices: int, rounds: int, disk: str) -> Row:
+    """Rounds alternate between the receivers; rates and ratios are medians over the rounds."""
+    rates: dict[str, list[Rate]] = {receiver.name: [] for receiver in receivers}
+    for _ in range(rounds):
+        for receiver in receivers:
+            start = next(_NUMBERS) * slices
+            rates[receiver.name].append(measure(receiver, associations, slices, start))
+    ours, *others = rates.items()
+    beside = []
+    for name, theirs in others:
+        ratio = statistics.median(a.per_second / b.per_second for a, b in zip(ours[1], theirs, strict=True))
+        beside.append(f"{name} {statistics.median(rate.per_second for rate in theirs):.0f} ({ratio:.2f})")
+    per_second = statistics.median(rate.per_second for rate in ours[1])
+    cpu = statistics.median(rate.cpu_milliseconds for rate in ours[1])
+    return Row(
+        f"received, {associations} association{'s' if associations > 1 else ''}, {disk}",
+        f"{per_second:.0f} instances/s, {cpu:.2f} ms CPU each",
+        ", ".join(beside),
+    )
+
+
+_NUMBERS = itertools.count()
+
+
+def find_disk(folder: Path) -> str:
+    """The kind of file system a folder lies on."""
+    mounts = [part for part in psutil.disk_partitions(all=True) if folder.is_relative_to(part.mountpoint)]
+    return str(max(mounts, key=lambda part: len(part.mountpoint)).fstype) if mounts else "unknown disk"
 
 
 if __name__ == "__main__":

@@ -1,25 +1,30 @@
 """One study from headers to objects: wall seconds and peak memory of each step, in a process of its own."""
 
+import argparse
 import json
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.benchmarks.table import Row, give
+
 
 def main() -> None:
-    """Assesses the demonstration's patient and prints a line a step."""
+    """Assesses the demonstration's patient and prints or leaves a row a step."""
+    parser = argparse.ArgumentParser(description="Seconds and memory of each step of one assessment.")
+    parser.add_argument("--rows", type=Path, help="leave the rows in this file and print nothing")
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mmf-bench-"))
     try:
-        measure(folder)
+        give(measure(folder), options.rows)
     finally:
         shutil.rmtree(folder)
 
 
-def measure(folder: Path) -> None:
-    """Runs the walk in ``folder`` and prints what its steps took."""
+def measure(folder: Path) -> list[Row]:
+    """Runs the walk in ``folder`` and returns what its steps took."""
     from node.app import FolderRequest, assess_folder, prepare_threads
 
     prepare_threads(2)
@@ -32,24 +37,32 @@ def measure(folder: Path) -> None:
     settings = read_settings(
         changes={"models": {"allow_demonstration": True}, "clinical": {"table": str(study.clinical_table)}}
     )
-    write = sys.stdout.write
-    write("One study, 4 series of 60 slices of 256 x 256, from headers to objects, 2 threads\n")
-    write(f"{'step':<34}{'seconds':>9}{'peak MiB so far':>17}\n")
     started = time.perf_counter()
     report = assess_folder(
         settings, FolderRequest(folder=study.folder), case_folder=folder / "case", out=folder / "out"
     )
     whole = time.perf_counter() - started
+    rows, inside = [], 0.0
     records = sorted(
         (folder / "case" / "steps").glob("[a-z]*.json"), key=lambda path: path.stat().st_mtime_ns
     )
     for record in records:
         content = json.loads(record.read_text())
-        write(f"{content['step']:<34}{content['seconds']:>9.2f}{content['peak_mib']:>17.0f}\n")
-    steps = sum(seconds for _, seconds in report.seconds_per_step)
-    write(f"{'headers, phases, objects, imports':<34}{whole - steps:>9.2f}\n")
+        name = content["step"]
+        if name.startswith("enhancement-"):
+            name = f"enhancement of series {len(rows) + 1}"
+        inside += content["seconds"]
+        rows.append(_row(f"step {name}", content["seconds"], content["peak_mib"]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    write(f"{'all':<34}{whole:>9.2f}{peak:>17.0f}\n")
+    rows.append(_row("headers, phases, objects, imports", whole - inside, peak))
+    rows.append(
+        _row("one assessment, 4 series of 60 slices", whole, peak, f"{report.status.value}, 2 threads")
+    )
+    return rows
+
+
+def _row(what: str, seconds: float, peak_mib: float, beside: str = "") -> Row:
+    return Row(what, f"{seconds:7.2f} s, peak so far {peak_mib:5.0f} MiB", beside)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def test_the_harness_finds_a_receiver_that_promises_too_early(tmp_path):
     assert lost > 0
 
 
-def kill_and_count(folder, wait, kills, seed):
+def kill_and_count(folder, wait, kills, seed, seconds=120):
     """Kills worker, courier and node, and checks what is left: every object, every job done, one result a study."""
     with EmbeddedArchive(folder / "archive") as archive:
         peer = PeerAddress(host="127.0.0.1", port=archive.port, ae_title="ARCHIVE")
@@ -42,7 +42,7 @@ def kill_and_count(folder, wait, kills, seed):
                         {job.study_instance_uid for job in jobs.find([JobState.DONE])} == studies
                         and jobs.counts()[JobState.DONE] == len(jobs.find())
                     ),
-                    120,
+                    seconds,
                     "every job done",
                 )
         finally:
@@ -67,6 +67,6 @@ def test_eight_hundred_kills_of_the_receiver_lose_nothing_that_was_acknowledged(
 
 @pytest.mark.slow
 def test_two_hundred_kills_of_worker_courier_and_node_leave_one_result_of_each_study(tmp_path, wait):
-    objects, studies, killed = kill_and_count(tmp_path, wait, kills=200, seed=5)
+    objects, studies, killed = kill_and_count(tmp_path, wait, kills=200, seed=5, seconds=600)
     told = ", ".join(f"{count} of the {who}" for who, count in sorted(killed.items()))
     sys.stdout.write(f"\n{told}: {objects} objects acknowledged, {studies} studies, one result of each\n")
