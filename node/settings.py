@@ -336,6 +336,9 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> None:
             values[name] = str(folder.resolve() / values[name])
 
 
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
 def _find_contradictions(settings: Settings) -> list[str]:
     faults = []
     listener, destination = settings.listener, settings.destination
@@ -344,7 +347,12 @@ def _find_contradictions(settings: Settings) -> list[str]:
             f"listener.address {listener.address} can be reached from other machines but listener.allowed is empty: "
             "add [[listener.allowed]] with ae_title and address of each peer, or bind 127.0.0.1"
         )
-    same_host = destination.host in {listener.address, "localhost"}
+    everywhere = listener.address != "localhost" and ipaddress.ip_address(listener.address).is_unspecified
+    same_host = destination.host in {listener.address, "localhost", *(_LOOPBACK if everywhere else ())}
+    if destination.commitment and not destination.host:
+        faults.append(
+            "destination.commitment asks an archive to keep the results, but destination.host is empty"
+        )
     if destination.host and same_host and destination.port == listener.port:
         faults.append(f"destination {destination.host}:{destination.port} is this node's own listener")
     if settings.learning.enabled and settings.models.folder is None:

@@ -1,28 +1,50 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pydicom
+import pypdfium2
 import pytest
 from typer.testing import CliRunner
 
 from engines.errors import InvalidInput
 from engines.phase import Phase
 from node.app import FolderRequest, assess_folder
-from node.cli import app
+from node.cli import app, main
+from node.dicom.scanner import write_scout
 from node.errors import InstanceRefused
 from node.report.record import ReasonCode, Status
 from node.report.verify import verify_result
 from node.settings import read_settings
-from tests.bad_studies import Recipe, change, files_of, make_it_magnetic, make_it_screenshots, write_study
+from tests.bad_studies import (
+    Recipe,
+    change,
+    files_of,
+    make_body,
+    make_it_magnetic,
+    make_it_screenshots,
+    write_study,
+)
 
 
 @pytest.fixture
-def scout_alone(walked, tmp_path):
+def scout_alone(tmp_path):
     """A study of one scout: quick to judge, never assessable."""
     folder = tmp_path / "study"
-    folder.mkdir()
-    shutil.copy(walked.study.folder / "0001-scout.dcm", folder)
+    plan = replace(
+        Recipe(number=1).plan(Phase.ARTERIAL), series_number=1, series_description="SYNTHETIC scout"
+    )
+    write_scout(make_body(), plan, folder)
     return folder
+
+
+def read_page(path):
+    """The text of a document's first page."""
+    document = pypdfium2.PdfDocument(path)
+    try:
+        return document[0].get_textpage().get_text_range()
+    finally:
+        document.close()
 
 
 def assess(folder, out):
@@ -142,6 +164,9 @@ def test_a_run_that_ends_in_a_fault_says_so_in_report_json(scout_alone, tmp_path
     assert told["reason"] == "the assessment failed: ZeroDivisionError: a fault of ours"
     assert {entry["kind"] for entry in told["objects"]} == {"SR", "PDF", "SC"}
     assert verify_result(out) == ()
+    page = read_page(out / "report.pdf")
+    assert "Processing failed" in page
+    assert "holds no CT" not in page
 
 
 def test_a_call_with_a_mistake_leaves_no_report(scout_alone, tmp_path):
@@ -163,3 +188,25 @@ def test_check_lists_every_faulty_row_and_says_what_it_means(tmp_path):
     assert "2 patients in" in finding["detail"]
     assert "their patients get no risk" in finding["detail"]
     assert "row 3, column ecog: ecog: 'x'" in finding["detail"]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["check"], ["status"]])
+def test_unknown_and_contradictory_settings_are_all_told_before_anything_is_made(
+    tmp_path, monkeypatch, capsys, command
+):
+    (tmp_path / "node.toml").write_text(
+        '[storage]\ndata = "data"\n[listener]\nprot = 4242\n'
+        "[destination]\ncommitment = true\nfirst_retry_seconds = 20\nlongest_retry_seconds = 10\n"
+    )
+    monkeypatch.setattr("sys.argv", ["mmf-node", *command, "--conf", str(tmp_path / "node.toml")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (1, 2)
+    told = "".join(capsys.readouterr())
+    for words in (
+        "listener.prot: unknown setting",
+        "destination.host is empty",
+        "is longer than longest_retry_seconds",
+    ):
+        assert words in told
+    assert not (tmp_path / "data").exists()

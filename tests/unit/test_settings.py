@@ -57,6 +57,12 @@ def test_an_address_others_can_reach_needs_an_allow_list(tmp_path):
     ("text", "word"),
     [
         ('[destination]\nhost = "127.0.0.1"\nport = 11112\n', "own listener"),
+        (
+            '[listener]\naddress = "0.0.0.0"\n[[listener.allowed]]\nae_title = "CT"\n'
+            '[destination]\nhost = "127.0.0.1"\nport = 11112\n',
+            "own listener",
+        ),
+        ("[destination]\ncommitment = true\n", r"destination\.host is empty"),
         ('[models]\nfolder = "/nowhere/at/all"\n', "does not exist"),
         ('[[listener.allowed]]\nae_title = "A\\\\B"\n', "ae_title"),
         ('[[listener.allowed]]\nae_title = "A"\naddress = "300.1.1.1"\n', "300.1.1.1"),

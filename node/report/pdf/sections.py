@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from engines.plots import MUTED
 from node.report.pdf.names import name_groups
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, PALE, Paper, bytes_of
-from node.report.record import PhaseEntry, Report
+from node.report.record import PhaseEntry, ReasonCode, Report
 
 _NOTE_POINTS: Final = 7.2
 _BULLET_MM: Final = 3.0
@@ -108,7 +108,8 @@ def draw_phases(paper: Paper, report: Report) -> None:
     """Draws the table of acquisitions, the used ones first, with the reasons; moves below it."""
     paper.write_heading("CT acquisitions: phase, and why")
     if not report.phases:
-        paper.write_block("The study holds no CT acquisition.")
+        none = report.reason_code == ReasonCode.NO_CT
+        paper.write_block("The study holds no CT acquisition." if none else "They were not looked at.")
         return
     order = sorted(report.phases, key=lambda entry: (not entry.used, entry.series_number or 0, entry.part))
     paper.write_table(
