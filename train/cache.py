@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 import torch
 from torch.nn import functional
 
 from engines.case import Case, hash_file, replaced, write_json
 from engines.phase import ASSESSED_PHASES, Phase
 from train.errors import CohortRefused
+
+LOG = structlog.get_logger(__name__)
 
 
 def open_cache(
@@ -38,10 +41,22 @@ def open_cache(
     key = {"phases": [phase.value for phase in phases], "side": side, "inputs": hashes}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path, index = folder / f"inputs-{name}.npy", folder / f"inputs-{name}.json"
-    if not (path.is_file() and index.is_file() and json.loads(index.read_text(encoding="utf-8")) == key):
+    mapped = _map(path)
+    if mapped is None or not index.is_file() or json.loads(index.read_text(encoding="utf-8")) != key:
         _write(path, cases, phases, side)
         write_json(key, index)
-    mapped: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
+def _map(path: Path) -> npt.NDArray[np.float16] | None:
+    """The cache as it lies there; None where there is none or it was cut short, so that it is built again."""
+    try:
+        mapped: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, EOFError, ValueError) as error:
+        if path.exists():
+            LOG.warning("cache is damaged and built again", path=str(path), error=str(error))
+        return None
     return mapped
 
 

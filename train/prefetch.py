@@ -1,9 +1,9 @@
 """Reads the next batches while the current one is trained on."""
 
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -30,40 +30,26 @@ def prefetch(
         ahead: batches held in memory beside the current one.
         pinned: in page-locked memory, from which a GPU copies without the CPU.
     """
-    longest = max((rows.size for rows in batches), default=0)
-    free: queue.SimpleQueue[torch.Tensor] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[torch.Tensor | OSError] = queue.SimpleQueue()
-    stopped = threading.Event()
+    count = min(ahead + 1, len(batches))
+    shape = (max((rows.size for rows in batches), default=0), *inputs.shape[1:])
+    buffers = [allocate(shape, torch.float16, torch.device("cpu"), pinned=pinned) for _ in range(count)]
 
-    def read() -> None:
-        for rows in batches:
-            buffer = free.get()
-            if stopped.is_set():
-                return
-            try:
-                read_rows(inputs, rows, buffer.numpy())
-            except OSError as error:
-                ready.put(error)
-                return
-            ready.put(buffer)
+    def read(number: int) -> torch.Tensor:
+        rows, buffer = batches[number], buffers[number % count]
+        read_rows(inputs, rows, buffer.numpy())
+        return buffer[: rows.size]
 
-    for _ in range(min(ahead + 1, len(batches))):
-        shape = (longest, *inputs.shape[1:])
-        free.put(allocate(shape, torch.float16, torch.device("cpu"), pinned=pinned))
-    reader = threading.Thread(target=read, name="prefetch", daemon=True)
-    reader.start()
+    reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
     try:
-        for rows in batches:
+        pending = deque(reader.submit(read, number) for number in range(count))
+        for number, rows in enumerate(batches):
             started = time.perf_counter()
-            item = ready.get()
-            if isinstance(item, OSError):
-                raise item
-            yield rows, item[: rows.size], time.perf_counter() - started
-            free.put(item)
+            batch = pending.popleft().result()
+            yield rows, batch, time.perf_counter() - started
+            if number + count < len(batches):
+                pending.append(reader.submit(read, number + count))
     finally:
-        stopped.set()
-        free.put(torch.empty(0))  # wakes a reader that waits for room
-        reader.join()
+        reader.shutdown(cancel_futures=True)
 
 
 def read_rows(inputs: npt.NDArray[np.float16], rows: IntArray, out: npt.NDArray[np.float16]) -> None:

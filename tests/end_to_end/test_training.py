@@ -226,6 +226,8 @@ def test_batches_are_read_ahead_in_order(tmp_path):
     assert list(prefetch(mapped, [])) == []
     for _rows, _inputs, _wait in prefetch(mapped, batches, ahead=1):
         break  # leaving early ends the reader
+    with pytest.raises(IndexError, match="out of bounds"):
+        list(prefetch(mapped, [np.array([0]), np.array([6])]))
 
 
 def tiny(name):

@@ -53,6 +53,17 @@ def test_a_cohort_comes_back_as_it_was_written(cohort):
     np.testing.assert_allclose(some.inputs[0, 1], blocks, atol=1e-3)
 
 
+def test_a_cache_that_was_cut_short_is_built_again(cohort):
+    folder, data = cohort
+    read_cohort(folder, (Phase.ARTERIAL,), 16)
+    damaged = max((folder / ".cache").glob("inputs-*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    for content in (damaged.read_bytes()[:-100], b""):
+        damaged.unlink()
+        damaged.write_bytes(content)
+        read = read_cohort(folder, (Phase.ARTERIAL,), 16)
+        np.testing.assert_array_equal(read.inputs[:, 0], data.inputs[:, 0])
+
+
 def test_the_list_names_every_network_with_its_size():
     rows = json.loads(invoke(["networks", "--list", "--json"]).stdout)
     assert [row["name"] for row in rows] == [name.value for name in NetworkName]
