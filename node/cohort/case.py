@@ -47,7 +47,7 @@ class ResultUse:
     """What became of the node's result on the study: performative loops are judged by it.
 
     Attributes:
-        shown: objects were stored at the destination before the export.
+        shown: a result on the study could be seen at the destination before the export.
         model: name and version that scored; "" = none.
     """
 

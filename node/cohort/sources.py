@@ -30,8 +30,6 @@ FINISHED = frozenset(
 )
 """States of a job whose assessment has ended; a withdrawn or cancelled result is no case."""
 
-_STORED = frozenset({"STORED", "STORED_WITH_WARNING"})
-
 
 class Prepare(Protocol):
     """Makes the case folder of a study; returns why it cannot be a case, or None."""
@@ -103,7 +101,10 @@ def find_finished_studies(
     found: list[FoundStudy] = []
     with SqliteJobs(folders.database) as jobs:
         latest: dict[str, Job] = {}
+        shown: set[str] = set()
         for job in jobs.find():
+            if job.shown_at is not None:
+                shown.add(job.study_instance_uid)
             known = latest.get(job.study_instance_uid)
             if known is None or job.job_id > known.job_id:
                 latest[job.study_instance_uid] = job
@@ -111,7 +112,6 @@ def find_finished_studies(
             folder = folders.cases / str(job.job_id)
             if job.state not in FINISHED or not (folder / "case.json").is_file():
                 continue
-            shown = any(entry.answer.value in _STORED for entry in jobs.deliveries(job.job_id))
             instances, _ = read_folder(locate_study(folders.inbox, job.study_instance_uid))
             study = Study(study_instance_uid=job.study_instance_uid, instances=instances)
             images = _images(instances)
@@ -126,7 +126,7 @@ def find_finished_studies(
                     images=images,
                     make=_FinishedCase(folder, _NewCase(prepare, study, own)),
                     discard=_Discard(own),
-                    result=ResultUse(shown=shown, model=job.model_version),
+                    result=ResultUse(shown=job.study_instance_uid in shown, model=job.model_version),
                 )
             )
     return tuple(found)

@@ -19,6 +19,9 @@ import tomli_w
 
 from engines.configuration import find_conf
 from engines.network_input import Preprocessing
+from node.job import JobState
+from node.processes import DATABASE_NAME
+from node.storage.jobs import SqliteJobs
 from tests.loop_cohort import (
     FREEZE,
     LAG_DAYS,
@@ -143,7 +146,7 @@ class _Loop:
                 )
                 assert all(answer.answer == "STORED" for answer in answers)
                 job = self._wait_for(study.study_instance_uid)
-            report = json.loads((self.data / "results" / str(job["job_id"]) / "report.json").read_text())
+            report = json.loads((self.data / "results" / str(job.job_id) / "report.json").read_text())
             assert report["status"] == "assessed", report
             self.reports.append(report)
             self.tell(
@@ -235,12 +238,13 @@ class _Loop:
 
     def _wait_for(self, study):
         deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            jobs = json.loads(self.node("jobs", "list", "--study", study, "--json"))
-            if jobs and jobs[0]["state"] in ("DONE", "SHELVED"):
-                assert jobs[0]["state"] == "DONE", jobs
-                return jobs[0]
-            time.sleep(1)
+        with SqliteJobs(self.data / DATABASE_NAME) as jobs:
+            while time.monotonic() < deadline:
+                found = jobs.find(study_instance_uid=study)
+                if found and found[0].state in (JobState.DONE, JobState.SHELVED):
+                    assert found[0].state == JobState.DONE, found[0]
+                    return found[0]
+                time.sleep(0.5)
         raise AssertionError(f"study {study} was not assessed in time; read {self.folder / 'node.log'}")
 
     def _write_settings(self):

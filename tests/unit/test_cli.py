@@ -24,7 +24,21 @@ def test_the_command_line_and_the_receiver_start_without_torch():
 
 def test_every_command_teaches_itself():
     runner = CliRunner()
-    for name in ("demo", "serve", "run", "send", "check", "status", "jobs", "phases", "radiomics", "verify"):
+    for name in (
+        "demo",
+        "serve",
+        "run",
+        "send",
+        "check",
+        "status",
+        "jobs",
+        "phases",
+        "radiomics",
+        "verify",
+        "export",
+        "outcomes",
+        "models",
+    ):
         result = runner.invoke(cli.app, [name, "--help"])
         assert result.exit_code == 0
         assert len(result.output) > 200, name
