@@ -29,7 +29,7 @@ depth = 0.1
 norm_momentum = 0.1
 
 [network.network2.training]
-reconstruction_epochs = 1
+reconstruction_epochs = 0
 """
 
 
