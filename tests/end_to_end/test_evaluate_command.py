@@ -96,12 +96,34 @@ def test_one_cohort_without_clinical_variables(tmp_path, monkeypatch, capsys):
     columns = synthetic_columns()
     columns["cohort"] = ["Ghent"] * 150
     del columns["pvtt"], columns["regimen"]
+    columns["response"] = ["PR", "SD", ""] * 50
     table = write_csv(tmp_path / "scores.csv", columns)
     code, _, _ = run(monkeypatch, capsys, "--table", table, "--out", tmp_path / "r", "--repeats", "100")
     assert code == 0
     page = (tmp_path / "r" / "report.html").read_text()
     assert "The table names no discovery cohort, so the first cohort named serves." in page
     assert "The table holds no clinical variable or group." in page
+    assert "50.0 (39.8-60.2)" in page  # binom.test(50, 100) in R: the response is a rate, no subgroup
+    assert "Internal-external validation: centres are not known." in page
+
+
+def test_one_centre_and_a_horizon_past_follow_up_are_stated_limits(tmp_path, monkeypatch, capsys):
+    columns = synthetic_columns()
+    columns["centre"] = ["Ghent"] * 150
+    late = np.array(columns["os_months"]) > 20
+    columns["os_event"] = np.where(late, 0, columns["os_event"])
+    columns["os_months"] = np.where(late, 20, columns["os_months"])
+    table = write_csv(tmp_path / "scores.csv", columns)
+    code, _, _ = run(monkeypatch, capsys, "--table", table, "--out", tmp_path / "r", "--repeats", "100")
+    assert code == 0
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "all patients are of one centre (Ghent); it cannot be made" in page
+    with (tmp_path / "r" / "tables" / "supplementary_table_1_auc_os.csv").open(newline="") as file:
+        months = [row["24-month AUC (95% CI)"] for row in csv.DictReader(file) if row["kind"] == "value"]
+    assert set(months) == {"not estimable"}
+    with (tmp_path / "r" / "tables" / "recalibration_os.csv").open(newline="") as file:
+        after = [row["O/E (95% CI)"] for row in csv.DictReader(file) if row["Month"] == "24"]
+    assert set(after) == {"not estimable"}
 
 
 def read_sheet(path):

@@ -49,7 +49,7 @@ def read_fit_scores(fit: Fit, external: Sequence[ScoreTable] = ()) -> ScoreTable
     first = stack_tables(parts)
     return replace(
         stack_tables([*parts, copied]),
-        name=fit.record.cohort.name + "".join(f", {part.name}" for part in external),
+        name=fit.record.cohort.name + "".join(f", {Path(part.name).stem}" for part in external),
         sha256=fit.record.plan,
         notes=(*notes, *describe_data(first.endpoints, first.clinical)),
         released_cutoffs=cutoffs,

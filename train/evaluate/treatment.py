@@ -80,8 +80,9 @@ def regimen_table(table: ScoreTable) -> Table:
         header=("Regimen", *table.own_cohorts),
         rows=tuple(rows),
         notes=(
-            "Published, another cohort: camrelizumab with apatinib 47.8% of 859, sintilimab with lenvatinib 12.0%,"
-            " tislelizumab with lenvatinib 10.4%, all others below 6% each. The regimen is a subgroup, not an input.",
+            "Published, another cohort of 859: camrelizumab with apatinib 47.8%, sintilimab with lenvatinib 12.0%,"
+            " tislelizumab with lenvatinib 10.4%, atezolizumab with bevacizumab 5.0%, sintilimab with bevacizumab 4.8%,"
+            " pembrolizumab with lenvatinib 3.8%, all others together 16.3%. The regimen is a subgroup, not an input.",
         ),
     )
 
