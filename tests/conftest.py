@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import structlog
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TCP_NODELAY", "1")  # DCMTK's tools wait 40 ms an object without it
@@ -50,6 +51,13 @@ def require_peer(program: str) -> str:
 def peer():
     """Function that returns a peer program's path or skips loudly."""
     return require_peer
+
+
+@pytest.fixture(autouse=True)
+def _log_of_this_test_alone():
+    """A command sets the log up for its own standard error, which is closed when the next test writes a line."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_collection_modifyitems(config, items):
