@@ -3,16 +3,17 @@
 RUNS/
     locked.json                 who is locked, and every look at them
     nightly.lock                one night at a time
-    RUN/                        one folder a state of the cohort; a night that was ended goes on in it
+    RUN/                        one folder a state of cohort and recipe; a night that was ended goes on in it
         run.json                version and patients of the run
         snapshot/  fit/  model/ what was trained on, the fit folder, the candidate under its final name
         report.json report.html report.md
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -171,7 +172,7 @@ def run_nightly(
         refusals = night.verdict.refusals
         if refusals and not night.verdict.accepted_by:
             return _stop(plan, night, NightStatus.REFUSED, started, refusals)
-        folder = plan.runs / digest_cases(night.learning)[:16]
+        folder = plan.runs / _name_run(plan.fit, night)
         fresh = _count_new(plan.runs, night, folder)
         if (folder / f"{REPORT_NAME}.json").is_file() or fresh < plan.minimum_new_patients:
             why = f"{fresh} new patients since the last run, {plan.minimum_new_patients} are asked for"
@@ -218,6 +219,16 @@ def _gather(plan: NightPlan, store: ModelStore, now: datetime) -> _Night:
         verdict=read_follow_up_verdict(plan.cohort),
         flow=flow,
     )
+
+
+def _name_run(fit: FitPlan, night: _Night) -> str:
+    """The name of the run on these cases by this plan: a night that goes on after a change of recipe begins anew."""
+    recipe = {
+        name.value: [fit.recipe.settings[name].table(), asdict(fit.recipe.schedules[name])]
+        for name in ENSEMBLE
+    }
+    words = [digest_cases(night.learning), recipe, fit.folds, fit.seed, asdict(fit.forest)]
+    return hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _followed_long_enough(one: NightCase, months: float) -> bool:
