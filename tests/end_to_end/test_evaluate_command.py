@@ -11,8 +11,6 @@ import numpy as np
 import pypdfium2
 import pytest
 
-from engines.survival.cox import fit_cox, log_hazard
-from engines.survival.outcome import Outcome
 from train.cli import main
 
 WEEKS_A_MONTH = 365.25 / 12 / 7
@@ -148,7 +146,7 @@ def read_sheet(path):
 def hcc_tace_columns(rows):
     """The real table in the columns of the evaluation: OS, and TTP in place of PFS, from weeks to months."""
     found = {"1": "present", "0": "absent"}
-    columns = {
+    return {
         "patient_id": [row["TCIA_ID"] for row in rows],
         "cohort": ["training" if k % 2 else "testing" for k in range(len(rows))],
         "os_months": [float(row["OS"]) / WEEKS_A_MONTH for row in rows],
@@ -167,25 +165,6 @@ def hcc_tace_columns(rows):
         "lymph_node_metastasis": [found[row["Lymphnodes"]] for row in rows],
         "max_tumour_diameter_cm": [row["Tr_Size"] for row in rows],
     }
-    columns["Benchmark"] = fit_benchmark(columns)
-    return columns
-
-
-def fit_benchmark(columns):
-    """A clinical Cox score with a light ridge, fitted on the training half alone."""
-    x = np.column_stack(
-        [
-            np.array(columns["age"], dtype=float) > 50,
-            np.array(columns["child_pugh"]) != "A",
-            np.array(columns["afp_ng_ml"], dtype=float) > 400,
-            np.array(columns["pvtt"]) == "present",
-            np.array(columns["lymph_node_metastasis"]) == "present",
-            np.array(columns["bclc"]) == "C",
-        ]
-    ).astype(float)
-    train = np.array(columns["cohort"]) == "training"
-    outcome = Outcome(np.array(columns["os_months"])[train], np.array(columns["os_event"], dtype=int)[train])
-    return log_hazard(fit_cox(x[train], outcome, ridge=1.0), x).round(4)
 
 
 def test_report_of_the_real_hcc_tace_seg_table(tmp_path, monkeypatch, capsys, test_data):
@@ -194,7 +173,8 @@ def test_report_of_the_real_hcc_tace_seg_table(tmp_path, monkeypatch, capsys, te
     columns = hcc_tace_columns(rows)
     assert sum(int(event) for event in columns["os_event"]) == 93
     table, out = write_csv(tmp_path / "hcc_tace_seg.csv", columns), tmp_path / "report"
-    code, printed, _ = run(monkeypatch, capsys, "--table", table, "--out", out, "--json", "--repeats", "100")
+    options = ("--table", table, "--out", out, "--json", "--repeats", "100", "--fit-benchmark")
+    code, printed, _ = run(monkeypatch, capsys, *options)
     assert code == 0
     records = {(r["cohort"], r["endpoint"], r["model"]): r for r in json.loads(printed)}
     assert {key[1] for key in records} == {"OS", "TTP"}
@@ -203,4 +183,6 @@ def test_report_of_the_real_hcc_tace_seg_table(tmp_path, monkeypatch, capsys, te
     page = (out / "report.html").read_text()
     assert "BCLC stage: categories outside the method&#x27;s population" in page
     assert "BCLC stage (C vs A)" in page
+    assert "The Benchmark score was made here" in page
+    assert records["testing", "TTP", "Benchmark"]["c_index"] is not None
     assert "PFS" not in (out / "tables" / "cohorts.csv").read_text()

@@ -17,6 +17,7 @@ from train.evaluate.json_form import encode_records
 from train.evaluate.measures import CutoffRule, Settings
 from train.evaluate.report import evaluate_scores
 from train.evaluate.score_table import ScoreTable, read_score_table
+from train.evaluate.table_benchmark import add_benchmark
 from train.fit_folder import Fit, default_fit_folder, read_fit
 
 EXTERNAL = "external"
@@ -49,6 +50,12 @@ def evaluate(
             help="Folder of `mmf-train ablate`. Default: COHORT-ablation beside it, where there is one."
         ),
     ] = None,
+    benchmark: Annotated[
+        bool,
+        typer.Option(
+            "--fit-benchmark", help="With --table: make the Benchmark score from its clinical variables."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, unrounded, as JSON.")] = False,
     repeats: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = DEFAULT_REPEATS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = Settings().seed,
@@ -74,6 +81,8 @@ def evaluate(
         if table is not None
         else read_source(folders, out / EXTERNAL, fit=fit, ablation=ablation)
     )
+    if benchmark:
+        scores = add_benchmark(scores, seed)
     evaluation = evaluate_scores(scores, settings, evidence)
     records = encode_records(evaluation.records, evaluation.risks)
     files = write_report(evaluation.document, records, out)

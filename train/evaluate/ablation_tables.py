@@ -233,7 +233,7 @@ def _published_row(values: Sequence[PublishedValue | None]) -> list[Row]:
 
 
 def _describe(record: AblationRecord) -> tuple[str, ...]:
-    words = f"Recipe {record.recipe}, seeds {', '.join(map(str, record.seeds))}, {record.device}."
+    words = f"Recipe {record.recipe}, seeds {', '.join(map(str, record.seeds))}, {record.device}. An empty row was not asked for."
     if record.complete:
         return (words,)
     return (words, f"The ablation is not finished; missing: {', '.join(record.missing)}.")
