@@ -84,14 +84,14 @@ def apply_augmentation(
     for index, (gamma, turns, axis, zoom) in enumerate(plan):
         contrast, grown = _Contrast(inputs[index], gamma), int(inputs.shape[-1] * zoom)
         # phase by phase, because one of them fits into a processor's cache
-        for phase, out in zip(inputs[index], changed[index], strict=True):
+        for phase, target in zip(inputs[index], changed[index], strict=True):
             turned = _turn(phase, turns, axis)
             if grown == inputs.shape[-1]:
-                contrast.bend(turned, out)
+                contrast.bend(turned, target)
             else:
-                bent = torch.empty_like(out)
+                bent = torch.empty_like(target)
                 contrast.bend(turned, bent)
-                _magnify(bent, grown, out)
+                _magnify(bent, grown, target)
     return changed
 
 
