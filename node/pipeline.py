@@ -450,7 +450,7 @@ def _conclude(walk: Walk, refusal: NotAssessable | None) -> Report:
         risks=() if scores is None else tuple(describe_risk(one) for one in scores.endpoints),
         models=() if walk.model is None else (describe_model(walk.model.card, walk.model.sha256),),
         clinical=describe_clinical(walk.row),
-        missing=describe_missing(walk.row, scores),
+        missing=_describe_missing(walk),
         flags=tuple(dict.fromkeys(walk.flags)),
         registration=describe_registration(walk.registration),
         software_version=version("mmf-node"),
@@ -462,6 +462,14 @@ def _conclude(walk: Walk, refusal: NotAssessable | None) -> Report:
     )
     seconds = tuple((done.name, done.seconds) for done in walk.steps.done)
     return replace(report, concluded_at=concluded_at, seconds_per_step=seconds)
+
+
+def _describe_missing(walk: Walk) -> tuple[str, ...]:
+    """What was not there; a row that is not believed, or was not yet looked at, is not called missing."""
+    given = walk.request.row
+    if isinstance(given, NotAssessable):
+        return ("clinical variables: the row of this patient is not believed",)
+    return describe_missing(walk.row or given, walk.scores)
 
 
 def _sources(walk: Walk) -> ReportSources:

@@ -291,6 +291,13 @@ def test_two_patients_under_one_study_uid_get_no_risk(house):
     check_refused(house, "two patients", ReasonCode.SEVERAL_PATIENTS, "2 different patient identifiers")
 
 
+def test_a_row_that_was_not_looked_at_or_not_believed_is_not_called_missing(house):
+    missing = {name: outcome.report.missing for name, outcome in house.outcomes.items() if outcome.report}
+    assert not any("no row" in words for words in missing["two patients"])
+    assert missing["other sex"] == ("clinical variables: the row of this patient is not believed",)
+    assert missing["nobody asked"] == ("clinical variables: no row for this patient",)
+
+
 def test_one_identifier_with_two_birth_dates_and_sexes_gets_no_risk(house):
     check_refused(
         house, "two birth dates", ReasonCode.SEVERAL_PATIENTS, "2 different birth dates, 2 different sexes"
