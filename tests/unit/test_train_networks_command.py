@@ -16,6 +16,7 @@ from train.cli import COMMANDS, build_app
 from train.cohort import read_cohort
 from train.commands.networks import parse_channels
 from train.data import Split
+from train.device import choose_device
 from train.errors import CohortRefused
 from train.splits import draw_splits, read_splits
 
@@ -91,6 +92,25 @@ def test_a_missing_cohort_and_bad_words_are_refused():
     ]:
         with pytest.raises(InvalidInput, match=word):
             invoke(arguments)
+
+
+def test_each_process_takes_its_own_gpu_and_one_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device(None) == choose_device("cuda") == "cuda:0"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device(None) == "cuda:1"
+    assert choose_device("cuda:0") == "cuda:0"
+    assert choose_device("cpu") == "cpu"
+    for word, reason in [
+        ("cuda:2", "is GPU 2; torch .* finds 2"),
+        ("gpu", "is not a device"),
+        ("meta", "expected"),
+    ]:
+        with pytest.raises(InvalidInput, match=reason):
+            choose_device(word)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(None) == "cpu"
 
 
 def test_phases_are_put_in_the_order_of_the_channels():
