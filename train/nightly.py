@@ -173,10 +173,9 @@ def run_nightly(
         if refusals and not night.verdict.accepted_by:
             return _stop(plan, night, NightStatus.REFUSED, started, refusals)
         folder = plan.runs / _name_run(plan.fit, night)
-        fresh = _count_new(plan.runs, night, folder)
-        if (folder / f"{REPORT_NAME}.json").is_file() or fresh < plan.minimum_new_patients:
-            why = f"{fresh} new patients since the last run, {plan.minimum_new_patients} are asked for"
-            return _stop(plan, night, NightStatus.NOTHING_NEW, started, (why,))
+        stale = _explain_stale(plan, night, folder)
+        if stale:
+            return _stop(plan, night, NightStatus.NOTHING_NEW, started, (stale,))
         write_ledger(night.ledger, plan.runs / LEDGER_NAME)
         fit = _train(plan, night, folder, now, tell, executor)
         return _judge_and_install(plan, store, night, folder, fit, now)
@@ -236,13 +235,18 @@ def _followed_long_enough(one: NightCase, months: float) -> bool:
     return one.potential_months is None or one.potential_months >= months
 
 
-def _count_new(runs: Path, night: _Night, folder: Path) -> int:
-    """Patients with outcomes that no earlier run knew; of a run that was begun and not ended, all are new."""
+def _explain_stale(plan: NightPlan, night: _Night, folder: Path) -> str:
+    """Why there is nothing to train on: too few patients whom no ended run knew; "" = there is enough."""
+    if (folder / f"{REPORT_NAME}.json").is_file():
+        return f"these cases were learned from and judged already, in {folder.name}"
     known: set[str] = set()
-    for path in runs.glob(f"*/{RUN_NAME}"):
-        if path.parent != folder and (path.parent / f"{REPORT_NAME}.json").is_file():
+    for path in plan.runs.glob(f"*/{RUN_NAME}"):
+        if (path.parent / f"{REPORT_NAME}.json").is_file():
             known |= set(json.loads(path.read_text(encoding="utf-8"))["patients"])
-    return len({one.identity.patient_key for one in night.learning if one.labelled} - known)
+    fresh = len({one.identity.patient_key for one in night.learning if one.labelled} - known)
+    if fresh >= plan.minimum_new_patients:
+        return ""
+    return f"{fresh} new patients since the last run, {plan.minimum_new_patients} are asked for"
 
 
 def _stop(
