@@ -2,9 +2,11 @@
 
 import json
 import sys
+from concurrent.futures import Executor, Future
 
 import pytest
 
+from engines.errors import MmfError
 from tests.evaluation_cohort import write_evaluation_cohort
 from train.cli import main
 
@@ -111,3 +113,52 @@ def test_bad_options_are_one_clear_error(ablate, options, words):
     assert code == 2
     assert printed == ""
     assert words in told
+
+
+class InlineExecutor(Executor):
+    """An executor as dask's is: it takes functions and gives futures; it runs them at once, here."""
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except MmfError as error:
+            future.set_exception(error)
+        return future
+
+
+def test_an_executor_makes_the_runs_and_one_that_fails_does_not_stop_the_others(
+    cohort, tmp_path, monkeypatch
+):
+    from engines.networks.settings import NetworkName
+    from train.ablation import plan_grid, run_grid
+    from train.recipes import read_recipe
+
+    monkeypatch.setenv("MMF_CONF", str(cohort.parent / "conf"))
+    networks = (NetworkName.NETWORK1, NetworkName.UNSUPERVISED)
+    grid = plan_grid(cohort, tmp_path, read_recipe("tiny"), (0,), tables=(2,), networks=networks)
+    broken = grid.units[0]
+    broken.folder.mkdir(parents=True)
+    (broken.folder / "checkpoint.safetensors").write_bytes(b"nonsense")
+    told = []
+    failed = run_grid(grid, "cpu", executor=InlineExecutor(), progress=told.append)
+    assert [words.split(":")[0] for words in failed] == [broken.words]
+    assert [unit.finished for unit in grid.units] == [False, True]
+    assert f"{grid.units[1].words} is finished" in told
+
+
+def test_fit_of_another_recipe_or_without_the_seed_is_refused(cohort, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from train.ablation import plan_grid
+    from train.errors import AblationRefused
+    from train.recipes import read_recipe
+
+    monkeypatch.setenv("MMF_CONF", str(cohort.parent / "conf"))
+    recipe = read_recipe("tiny")
+    for words, record in (
+        ("made with the recipe paper", SimpleNamespace(recipe="paper", seeds=(0,))),
+        ("asks for 0 too", SimpleNamespace(recipe="tiny", seeds=(7,))),
+    ):
+        with pytest.raises(AblationRefused, match=words):
+            plan_grid(cohort, tmp_path, recipe, (0,), fit=SimpleNamespace(record=record))
