@@ -13,6 +13,10 @@ from engines.models.store import ModelStore
 from tests.end_to_end.learning_loop import LoopSize, run_loop
 from train.locked import read_ledger
 
+pytestmark = pytest.mark.timeout(
+    1500
+)  # nine networks are trained: under a minute alone, minutes on a busy machine
+
 RECIPE = """
 [training]
 epochs = 5
@@ -53,7 +57,7 @@ def loop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
     recipe = folder / "tiny.toml"
     recipe.write_text(RECIPE)
-    size = LoopSize(patients=70, studies=0, rendered=False, recipe=str(recipe), trees=20, margin=0.4)
+    size = LoopSize(patients=56, studies=0, rendered=False, recipe=str(recipe), trees=20, margin=0.4)
     lines = []
     done = run_loop(folder / "run", size, call_here, find_conf("models/demo"), lines.append)
     done.lines = lines
