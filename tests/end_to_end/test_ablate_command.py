@@ -105,10 +105,11 @@ def test_folder_of_another_run_fails_alone_and_is_named(ablate, tmp_path):
         (("--tables", "4"), "the ensembles of Table 4 are part of the fit"),
         (("--networks", "network9"), "network9"),
         (("--seeds", "1,1"), "each seed once"),
-        (("--dask", "tcp://127.0.0.1:1"), "distributed"),
+        (("--dask", "tcp://127.0.0.1:1"), "mmf-node[train,dask]"),
     ],
 )
-def test_bad_options_are_one_clear_error(ablate, options, words):
+def test_bad_options_are_one_clear_error(ablate, options, words, monkeypatch):
+    monkeypatch.setattr("train.commands.fit.find_spec", lambda name: None)
     code, printed, told = ablate(*options)
     assert code == 2
     assert printed == ""

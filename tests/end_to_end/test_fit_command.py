@@ -2,7 +2,6 @@
 
 import csv
 import json
-from importlib.util import find_spec
 from shutil import copytree
 
 import numpy as np
@@ -244,7 +243,7 @@ def test_bad_words_and_cohorts_are_one_clear_error(home, configured, tmp_path):
     refused("case case-0002 come from fast, .* masks of another 1")
 
 
-@pytest.mark.skipif(find_spec("distributed") is not None, reason="dask.distributed is installed here")
-def test_dask_is_asked_for_by_name_where_it_is_missing(home, fitted, configured):
+def test_dask_is_asked_for_by_name_where_it_is_missing(home, fitted, configured, monkeypatch):
+    monkeypatch.setattr("train.commands.fit.find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match=r"needs the package dask\.distributed"):
         invoke(command(home, "--dask", "tcp://127.0.0.1:1"))

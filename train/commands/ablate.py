@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from engines.errors import InvalidInput
 from engines.networks.settings import NetworkName
-from train.commands.fit import open_executor
+from train.commands.fit import check_dask, open_executor
 
 if TYPE_CHECKING:
     from train.ablation import Cost, Grid
@@ -71,20 +70,19 @@ def ablate(
     Prints the plan and its cost first. Killed and started again, it continues; finished runs are not made again.
     ``mmf-train evaluate --cohort`` reads the folder and lays the tables out.
     """
-    import torch
-
     from engines.case import check_case, list_cases
     from train.ablation import describe_plan, estimate_grid, plan_grid, run_grid, write_grid
     from train.cohort import read_cohort
     from train.data import Split
+    from train.device import choose_device
     from train.evaluate.evidence import default_ablation_folder
     from train.recipes import read_recipe
 
-    if dask is not None and find_spec("distributed") is None:
-        raise InvalidInput("--dask needs the package dask.distributed: pip install 'dask[distributed]'")
+    if dask is not None:
+        check_dask()
     finished = None if no_fit else _find_fit(cohort, fit)
     chosen = read_recipe(recipe or (finished.record.recipe if finished else DEFAULT_RECIPE))
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = choose_device(device)
     grid = plan_grid(
         cohort,
         out or default_ablation_folder(cohort),

@@ -98,11 +98,10 @@ def fit(
 
     Interrupted fits continue: give the same command again. Then: mmf-train evaluate --cohort, mmf-train release --fit.
     """
-    import torch
-
     from engines.network_input import Preprocessing
     from train.clinical_model import MMF_FOREST, CoxSettings, Estimator
     from train.cutoff import parse_cutoff
+    from train.device import choose_device
     from train.fit import fit_cohort
     from train.fit_cohort import read_fit_cohort
     from train.fit_folder import default_fit_folder
@@ -126,7 +125,7 @@ def fit(
         clinical=clinical,
         radiomic=RadiomicMode(_choice("--radiomic", radiomic, tuple(RadiomicMode))),
         forest=replace(PAPER_FOREST, trees=trees),
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=choose_device(device),
     )
     target = out or default_fit_folder(cohort)
     if target.resolve().is_relative_to(cohort.resolve()):
@@ -182,12 +181,21 @@ def _side(recipe: "Recipe") -> int:
     return sides.pop()
 
 
+def check_dask() -> None:
+    """Refuses a wish for dask where it is not installed.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if find_spec("distributed") is None:
+        raise InvalidInput("--dask needs the package dask.distributed: pip install 'mmf-node[train,dask]'")
+
+
 @contextmanager
 def open_executor(processes: int, dask: str | None) -> Iterator[Executor | None]:
     """Gives what trains networks side by side: dask's workers, fresh processes, or nothing for one."""
     if dask is not None:
-        if find_spec("distributed") is None:
-            raise InvalidInput("--dask needs the package dask.distributed: pip install 'dask[distributed]'")
+        check_dask()
         from dask.distributed import Client
 
         with Client(dask) as client:

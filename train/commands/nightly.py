@@ -46,10 +46,9 @@ def nightly(
     A night that was ended goes on with the same command. Never two at once. The candidate is installed, not in service.
     """
     log_to_standard_error()
-    import torch
-
     from train.commands.fit import open_executor
     from train.commands.networks import shorten_schedule
+    from train.device import choose_device
     from train.fit_plan import FitPlan
     from train.fusion import ForestSettings
     from train.gate import GateRules
@@ -73,7 +72,7 @@ def nightly(
             seed=seed,
             seeds=(seed,),
             forest=ForestSettings(trees=trees),
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=choose_device(device),
         ),
         gate=GateRules(margin=margin, minimum_power=minimum_power),
         locks=LockRules(share=locked_share, looks=looks),
