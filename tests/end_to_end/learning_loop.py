@@ -11,8 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import tomli_w
@@ -123,9 +126,7 @@ class _Loop:
     def make_cohort(self):
         self.patients = draw_patients(self.size.patients, self.size.seed)
         if self.size.rendered:
-            from train.synthetic import render_inputs
-
-            inputs = render_inputs([one for one, _ in self.patients], Preprocessing(side=self.size.side))
+            inputs = _render([one.traits for one, _ in self.patients], self.size)
         else:
             inputs = draw_balls(self.patients, self.size.side)
         write_cohort_record(self.cohort, self.size.side)
@@ -260,6 +261,15 @@ class _Loop:
         self.conf.write_text(tomli_w.dumps(content))
 
 
+def _render(traits, size):
+    """The inputs of phantoms, rendered side by side."""
+    from train.synthetic import render_input
+
+    render = partial(render_input, preprocessing=Preprocessing(side=size.side))
+    with ProcessPoolExecutor(size.processes, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(render, traits, chunksize=8))
+
+
 @contextmanager
 def _serving(conf, log):
     """``mmf-node serve`` in its own process; gives its port."""
@@ -300,7 +310,7 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     size = LoopSize(
-        patients=240,
+        patients=200,
         studies=2,
         rendered=True,
         recipe="demo",
