@@ -40,7 +40,7 @@ from engines.phase import ASSESSED_PHASES, REFERENCE_PHASE, Phase
 from engines.radiomics.feature_file import write_features
 from engines.radiomics.features import MaskSource, extract_features
 from engines.registration import AlignmentQuality, align, invert
-from engines.segmentation.lesions import measure_lesions
+from engines.segmentation.lesions import PRIMARY_TUMOUR, measure_lesions
 from engines.segmentation.quality import check_segmentation
 from node.conclusion import (
     SegmentedLiver,
@@ -339,13 +339,16 @@ def _chosen(walk: Walk) -> Mapping[Phase, Acquisition]:
 
 
 def _extract_features(walk: Walk) -> NotAssessable | None:
-    """Radiomic features of liver and tumours in every phase, into features.csv; what cannot be measured is flagged."""
+    """Radiomic features of liver and primary tumour in every phase, into features.csv; what cannot be measured is flagged.
+
+    Source: method, section 7 (liver and primary tumour); the primary tumour is the largest lesion (OURS).
+    """
     settings = walk.tools.radiomics
     if settings is None or walk.liver is None or walk.lesions is None or walk.segmented is None:
         return None
     regions = {"liver": walk.liver}
     if walk.segmented.lesions:
-        regions["tumour"] = replace(walk.lesions, array=walk.lesions.array > 0)
+        regions["tumour"] = replace(walk.lesions, array=walk.lesions.array == PRIMARY_TUMOUR)
     source = MaskSource(provider=walk.segmented.provider, version=walk.segmented.version)
 
     def produce() -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from engines.volume import Volume
 
 MOST_LESIONS = 255
 """Labels are uint8."""
+PRIMARY_TUMOUR = 1
+"""Label of the largest lesion: the primary tumour of the method, section 7 (OURS: the paper does not define it)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
