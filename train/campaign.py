@@ -33,7 +33,7 @@ class RunSummary:
         seed: of the run.
         parameters: trainable numbers.
         epochs: trained.
-        chosen_epoch: of each selection.
+        chosen_epoch: of each selection, from 0 as in history.csv.
         c_index: selection -> split -> endpoint -> Harrell's C. The epoch was chosen on the validation cases.
         auxiliary: age and label heads on the validation cases, combined selection.
         seconds: wall time of all epochs.

@@ -183,7 +183,9 @@ def show_estimates(plans: Sequence["Plan"], counts: dict[str, int], device: str,
 
 
 def show_summaries(summaries: Sequence["RunSummary"], out: Path, as_json: bool) -> None:
-    """Prints the validation C of each network, with its spread over seeds."""
+    """Prints the validation C of each network, with its spread over seeds, and the chosen epochs."""
+    from train.evaluate.words import CHOSEN_EPOCHS, epochs_text
+
     if as_json:
         sys.stdout.write(json.dumps([asdict(summary) for summary in summaries], indent=1) + "\n")
         return
@@ -204,6 +206,8 @@ def show_summaries(summaries: Sequence["RunSummary"], out: Path, as_json: bool) 
             f"{name:<12} a checkpoint each: OS {own[0]}  PFS {own[1]}   one for both: OS {combined[0]}  PFS {combined[1]}"
         )
         typer.echo(f"{'':<12} {_describe_auxiliary(runs)}")
+        epochs = "; ".join(f"seed {run.seed}: {epochs_text(run.chosen_epoch)}" for run in runs)
+        typer.echo(f"{'':<12} {CHOSEN_EPOCHS}: {epochs}")
         typer.echo(
             f"{'':<12} {len(runs)} runs, {runs[0].epochs} epochs, {seconds:.0f} s on {runs[0].device} ({runs[0].hardware}), "
             f"{max(run.data_wait for run in runs):.1%} of them waiting for data"

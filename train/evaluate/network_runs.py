@@ -16,7 +16,7 @@ from engines.survival.concordance import harrell_c
 from engines.survival.outcome import Outcome
 from train.errors import FitRefused
 from train.evaluate.document import Row, Table
-from train.evaluate.words import NOT_ESTIMABLE
+from train.evaluate.words import CHOSEN_EPOCHS, NOT_ESTIMABLE, epochs_text
 from train.fit_folder import NETWORK_TITLES, WHOLE, FitFolder
 
 FEWEST_SEEDS = 3
@@ -36,7 +36,7 @@ class RunFacts:
     """What summary.json of a run says, as far as the report needs it.
 
     Attributes:
-        chosen_epoch: by selection.
+        chosen_epoch: by selection, from 0.
         data_wait: share of the seconds spent waiting for data.
     """
 
@@ -172,7 +172,7 @@ def hardware_table(runs: Sequence[NetworkRun]) -> Table:
                     f"{first.parameters:,}",
                     ", ".join(str(fact.seed) for fact in facts),
                     str(first.epochs),
-                    "; ".join(f"{key} {epoch}" for key, epoch in first.chosen_epoch.items()),
+                    epochs_text(first.chosen_epoch),
                     f"{sum(fact.seconds for fact in facts) / 3600:.2f}",
                     f"{first.device}; {versions}",
                 )
@@ -187,13 +187,14 @@ def hardware_table(runs: Sequence[NetworkRun]) -> Table:
             "Parameters",
             "Seeds",
             "Epochs",
-            "Chosen epoch",
+            CHOSEN_EPOCHS,
             "Hours",
             "Hardware and versions",
         ),
         rows=tuple(rows),
         notes=(
-            "Wall time of all seeds together; chosen epochs are those of the first seed, counted from 0.",
+            "Wall time of all seeds together; chosen epochs are those of the first seed. Its files history.csv and"
+            " summary.json count epochs from 0.",
         ),
     )
 

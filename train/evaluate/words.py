@@ -1,9 +1,14 @@
 """Numbers as the tables print them: estimates with intervals, p values, hazard ratios."""
 
+from collections.abc import Mapping
+
 from engines.survival.cox import HazardRatio
 from engines.survival.kaplan_meier import Quantile
 
 NOT_ESTIMABLE = "not estimable"
+
+CHOSEN_EPOCHS = "Chosen epochs (the first is 1)"
+"""Heads what ``epochs_text`` gives. The files of a run (summary.json, history.csv) count from 0."""
 
 
 def estimate_text(value: float | None, low: float | None, high: float | None, digits: int = 2) -> str:
@@ -39,6 +44,15 @@ def median_text(median: Quantile) -> str:
 def percent_text(part: int, whole: int) -> str:
     """Returns ``12 (34%)``."""
     return f"{part} ({part / whole:.0%})" if whole else str(part)
+
+
+def epochs_text(chosen: Mapping[str, int]) -> str:
+    """Returns chosen epochs as people count them, from 1: ``os 5, pfs 6, combined 6``.
+
+    Args:
+        chosen: selection -> epoch, from 0.
+    """
+    return ", ".join(f"{selection} {epoch + 1}" for selection, epoch in chosen.items())
 
 
 _SMALLEST_P = 0.001
