@@ -208,7 +208,13 @@ def test_patient_of_two_cohorts_and_cohorts_of_one_name_are_refused(home):
 def test_case_folders_tell_groups_protocol_treatment_and_who_is_missing(gathered):
     table, evidence = gathered
     assert set(table.groups) >= {"centre", "scanner", "vendor", "regimen", "aetiology", "response"}
-    assert set(table.background) >= {"kvp", "slice_thickness_mm", "liver_box_ml", "non_responder"}
+    assert set(table.background) >= {
+        "kvp",
+        "slice_thickness_mm",
+        "liver_box_ml",
+        "non_responder",
+        "first_ct_months",
+    }
     assert evidence.facts.excluded == {"home": {"no delayed phase": 2, "scan too old": 1}}
     assert evidence.model.card.demonstration
     rows = {
@@ -239,7 +245,7 @@ def test_networks_are_measured_over_seeds_and_hardware_is_named(gathered):
         ("not estimable",) * 3,
     ]
     first = hardware_table(runs).rows[0].cells
-    assert first[:5] == ("whole", "Network 1", "1,234", "0, 1, 2", "6")
+    assert first[:6] == ("whole", "Network 1", "1,234", "0, 1, 2", "6", "os 5, pfs 6, combined 6")
     short = seeds_table([run for run in runs if run.facts.seed == 0])
     assert "fewer than 3 seeds" in " ".join(short.notes)
 
@@ -430,6 +436,7 @@ def test_whole_report_of_a_fitted_cohort_in_one_command(home, tmp_path, monkeypa
         "collinearity",
         "ct_protocol",
         "objective_response",
+        "landmark_models",
         "coefficients",
         "baseline_hazard",
         "recalibration_os",

@@ -13,7 +13,7 @@ from engines.acquisition import FILE_NAME as ACQUISITION
 from engines.acquisition import CtProtocol, PhaseProtocol, read_protocol
 from engines.case import Case, CaseIdentity, check_case, list_cases
 from engines.clinical.examinations import FILE_NAME as RESPONSE
-from engines.clinical.examinations import first_response, read_examinations
+from engines.clinical.examinations import FirstResponse, first_response, read_examinations
 from engines.clinical.treatment import FILE_NAME as TREATMENT
 from engines.clinical.treatment import Treatment, read_treatment
 from engines.models.comparator import feature_column
@@ -43,6 +43,7 @@ class CaseFacts:
         liver_box_ml: volume of the liver mask's bounding box; None without a mask.
         mask_provider: who drew the masks.
         features: radiomic features by the name of ``feature_column``.
+        first_response: of the lesion lists, with the time of the CT; None without them.
     """
 
     case_id: str
@@ -54,6 +55,7 @@ class CaseFacts:
     liver_box_ml: float | None
     mask_provider: str
     features: Mapping[str, float] = field(default_factory=dict)
+    first_response: FirstResponse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +69,6 @@ class CohortFacts:
 
     cases: tuple[CaseFacts, ...]
     excluded: Mapping[str, Mapping[str, int]]
-
-    @property
-    def patient_of(self) -> Mapping[str, str]:
-        """Patient by case id."""
-        return {case.case_id: case.patient for case in self.cases}
 
     def groups(self) -> dict[str, dict[str, str]]:
         """Returns centre, scanner, vendor, regimen, aetiology and response by patient, where known."""
@@ -145,26 +142,34 @@ _BY_PREFERENCE = (REFERENCE_PHASE, *(phase for phase in ASSESSED_PHASES if phase
 def _read_case(folder: Path, cohort: str) -> CaseFacts:
     case, identity = check_case(folder, _READ)
     lines = read_features(case.features_path) if case.features_path.is_file() else ()
+    response = _response(case, identity.case_id)
     return CaseFacts(
         case_id=identity.case_id,
         patient=identity.patient_key,
         cohort=cohort,
         labelled=case.has("outcomes"),
         protocol=_protocol(case, identity),
-        treatment=_treatment(case, identity.case_id),
+        treatment=_treatment(case, identity.case_id, response),
         liver_box_ml=box_volume_ml(case.read_mask("liver")) if (folder / LIVER).is_file() else None,
         mask_provider=identity.mask_provider,
         features={feature_column(line.region, line.phase, line.feature): line.value for line in lines},
+        first_response=response,
     )
 
 
-def _treatment(case: Case, case_id: str) -> Treatment:
-    """treatment.json, its response completed from the lesion lists of response.json."""
+def _response(case: Case, case_id: str) -> FirstResponse | None:
+    """Of the lesion lists of response.json."""
+    if not case.has("response"):
+        return None
+    return first_response(read_examinations(case.read_json("response"), case_id), case_id)
+
+
+def _treatment(case: Case, case_id: str, found: FirstResponse | None) -> Treatment:
+    """treatment.json, its response completed from the lesion lists."""
     stated = read_treatment(case.read_json("treatment"), case_id) if case.has("treatment") else Treatment()
-    if stated.response is not None or not case.has("response"):
+    if stated.response is not None or found is None:
         return stated
-    found = first_response(read_examinations(case.read_json("response"), case_id), case_id)
-    return stated if found is None else replace(stated, response=found.category)
+    return replace(stated, response=found.category)
 
 
 def _protocol(case: Case, identity: CaseIdentity) -> CtProtocol:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engines.models.model import Model
@@ -14,7 +14,7 @@ from train.evaluate.fit_scores import read_ensemble_scores, read_fit_scores, wit
 from train.evaluate.network_runs import NetworkRun, read_network_runs
 from train.evaluate.radiomics import count_selections
 from train.evaluate.score_table import ScoreTable
-from train.evaluate.treatment import NON_RESPONDER
+from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER
 from train.fit_folder import WHOLE, Fit, FitFolder, FitRecord
 
 
@@ -92,18 +92,57 @@ def gather_evidence(
         CohortRefused: cohorts that do not go together.
     """
     table, facts = read_facts(read_fit_scores(fit, external), folders)
-    table = with_facts(table, {}, {NON_RESPONDER: _read_response(fit.paths, facts.patient_of)})
+    outside = {patient for one in external for patient in one.patient_ids}
+    own, others = (
+        replace(facts, cases=tuple(case for case in facts.cases if (case.patient in outside) is foreign))
+        for foreign in (False, True)
+    )
+    table = with_facts(table, {}, gather_responses(fit.paths, own, others))
     frequency, folds = _read_selections(fit.paths.radiomic)
     return table, Evidence(
         facts=facts,
         fit=fit.record,
         model=load_model(fit.paths.model, allow_demonstration=True),
-        runs=read_network_runs(fit.paths, outcomes_by_case(table, facts)),
+        runs=read_network_runs(fit.paths, outcomes_by_case(table, own)),
         ensembles=read_ensemble_scores(fit),
         selections=frequency,
         folds=folds,
         ablation=_find_ablation(folders[0], ablation),
     )
+
+
+def gather_responses(
+    paths: FitFolder, own: CohortFacts, external: CohortFacts
+) -> dict[str, dict[str, float]]:
+    """Returns ``NON_RESPONDER`` and ``FIRST_CT_MONTHS`` by patient: response.csv of the fit, lesion lists of other cohorts.
+
+    Args:
+        paths: of the fit; without response.csv its patients are left out.
+        own: facts of the fit's patients alone: response.csv names cases, and a case id is unique in one cohort only.
+        external: facts of the others.
+
+    Raises:
+        FitRefused: response.csv has other columns, or a cell that is no number.
+    """
+    patient_of = {case.case_id: case.patient for case in own.cases}
+    found: dict[str, dict[str, float]] = {NON_RESPONDER: {}, FIRST_CT_MONTHS: {}}
+    for row in _read_rows(paths.response, ("case_id", "non_responder", "months")):
+        patient = patient_of.get(row["case_id"])
+        if patient is None:
+            continue
+        try:
+            found[NON_RESPONDER][patient] = float(row["non_responder"])
+            if row["months"]:
+                found[FIRST_CT_MONTHS][patient] = float(row["months"])
+        except ValueError as error:
+            raise FitRefused(f"{paths.response}, case {row['case_id']}: {error}") from error
+    for case in external.cases:
+        first = case.first_response
+        responder = None if first is None else first.category.is_responder
+        if first is not None and responder is not None and first.months is not None:
+            found[NON_RESPONDER][case.patient] = float(not responder)
+            found[FIRST_CT_MONTHS][case.patient] = first.months
+    return found
 
 
 def outcomes_by_case(table: ScoreTable, facts: CohortFacts) -> dict[str, dict[str, tuple[float, bool]]]:
@@ -120,15 +159,6 @@ def outcomes_by_case(table: ScoreTable, facts: CohortFacts) -> dict[str, dict[st
             if endpoint.known[row]
         }
     return found
-
-
-def _read_response(paths: FitFolder, patient_of: Mapping[str, str]) -> dict[str, float]:
-    """1 for a non-responder at the first follow-up CT, 0 for a responder, by patient; empty where the fit has none."""
-    return {
-        patient_of[row["case_id"]]: float(row["non_responder"])
-        for row in _read_rows(paths.response, ("case_id", "non_responder"))
-        if row["case_id"] in patient_of
-    }
 
 
 def _read_selections(path: Path) -> tuple[dict[tuple[str, str], int], int]:

@@ -18,6 +18,9 @@ CONFIDENCE = 0.95
 NON_RESPONDER = "non_responder"
 """Number beside a score table: 1 for SD and PD at the first follow-up CT, 0 for CR and PR."""
 
+FIRST_CT_MONTHS = "first_ct_months"
+"""Number beside a score table: months from the first dose to the first follow-up CT."""
+
 
 def agent_table(table: ScoreTable) -> Table:
     """Returns supplementary Table 8: agents, targets, published administration, patients of each cohort given them."""

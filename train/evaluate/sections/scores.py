@@ -14,6 +14,7 @@ from train.evaluate.hazards import (
     tabulate_cox,
     tabulate_subgroups,
 )
+from train.evaluate.landmark import landmark_table
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL
 from train.evaluate.score_table import COPIES, DISCOVERY, DISCOVERY_PARTS
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, p_text
@@ -25,7 +26,7 @@ SUBGROUPS_TITLE = "Subgroups"
 
 
 def discrimination(context: Context, reference: str) -> Section:
-    """Returns supplementary Table 1, the C-indices, their comparisons and the added value over Benchmark."""
+    """Returns supplementary Table 1, the C-indices, their comparisons, the landmark subset and the value over Benchmark."""
     table = context.table
     whole = [
         name for name in table.own_cohorts if name not in DISCOVERY_PARTS or DISCOVERY not in table.cohorts
@@ -39,6 +40,7 @@ def discrimination(context: Context, reference: str) -> Section:
     own = [record for record in context.records if record.cohort not in COPIES.values()]
     for endpoint in table.endpoints:
         parts.append(tables.comparison_table(own, endpoint.name, reference, context.note))
+    parts.append(landmark_table(table, whole, context.settings, context.note))
     parts.append(_added_value(context, reference))
     return Section(title=DISCRIMINATION_TITLE, parts=tuple(parts))
 
