@@ -106,25 +106,28 @@ class Model:
         return (len(self.card.preprocessing.phases), side, side, side)
 
     def network(self, name: NetworkName, endpoint: Endpoint) -> "RiskNetwork":
-        """Returns the network whose checkpoint serves ``endpoint``, in evaluation mode, float32, on the CPU.
+        """Returns the network whose checkpoint serves ``endpoint``, in evaluation mode, float32, on the CPU, weights frozen.
 
         Raises:
             ModelRefused: the model has no such network, or its weights are damaged or of another size than the card says.
         """
+        import torch
+
         from engines.networks.weights import read_network
 
         weights = self._weights.get((name, endpoint))
         if weights is None:
             raise ModelRefused(f"model {self.card.name} {self.card.version} has no {name} for {endpoint}")
         if weights.sha256 not in self._networks:
-            found, network = read_network(weights.path, sha256=weights.sha256)
+            with torch.inference_mode(mode=False):  # weights made in that mode could never explain a risk
+                found, network = read_network(weights.path, sha256=weights.sha256)
             settings = network.settings
             expected = (name, self.card.preprocessing.side, self.card.preprocessing.phases)
             if (found, settings.side, settings.phases) != expected:
                 raise ModelRefused(
                     f"{weights.path.name} holds {found} of side {settings.side}; the card says {name} of side {expected[1]}"
                 )
-            self._networks[weights.sha256] = network
+            self._networks[weights.sha256] = network.requires_grad_(False)
         return self._networks[weights.sha256]
 
     def log_risks(self, network_input: npt.NDArray[np.float16]) -> LogRisks:

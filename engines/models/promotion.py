@@ -164,6 +164,26 @@ def promote_version(
     store.promote(version, since=since, by=by, note=note)
 
 
+def roll_back_version(store: ModelStore, *, since: datetime, by: str, allow_demonstration: bool) -> str:
+    """Puts the version that was promoted before the present one back into service, checked as a promotion is.
+
+    Args:
+        store: of the versions.
+        since: aware time.
+        by: who does it.
+        allow_demonstration: whether a model trained on phantoms may serve.
+
+    Returns:
+        The version now in service.
+
+    Raises:
+        ModelRefused: there is none, it is not installed any more, damaged, or a demonstration model that is not allowed.
+        Busy: another process changes the version in service.
+    """
+    load_model(store.folder(store.earlier()), allow_demonstration=allow_demonstration)
+    return store.rollback(since=since, by=by)
+
+
 def _path(store: ModelStore, version: str) -> Path:
     return store.root / RECORDS / f"{version}.json"
 

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -175,12 +175,14 @@ class Service:
         since: when it was put into service, aware.
         by: who did it.
         note: why, where that needs a word.
+        returned: put back by a rollback, not promoted.
     """
 
     version: str
     since: datetime
     by: str
     note: str = ""
+    returned: bool = False
 
 
 class ModelStore:
@@ -227,6 +229,7 @@ class ModelStore:
                     since=datetime.fromisoformat(entry["since"]),
                     by=entry["by"],
                     note=entry.get("note", ""),
+                    returned=entry.get("returned", False),
                 )
                 for entry in entries
             )
@@ -275,24 +278,48 @@ class ModelStore:
             Busy: another process changes the version in service.
         """
         verify_folder(self.folder(version))
-        with hold_lock(self.root / _LOCK, f"a change of the model in service in {self.root}"):
+        with self._changing():
             history = self.history()
             if history and history[-1].version == version:
                 raise ModelRefused(f"model version {version} is already in service")
             self._write((*history, Service(version=version, since=since, by=by, note=note)))
+
+    def earlier(self) -> str:
+        """Returns the version that a rollback puts back: the one that was promoted before the one in service.
+
+        Versions that were rolled back from do not count: two rollbacks go two promotions back.
+
+        Raises:
+            ModelRefused: there was none before.
+        """
+        promoted: list[str] = []
+        for entry in self.history():
+            if entry.returned and entry.version in promoted:
+                while promoted[-1] != entry.version:
+                    promoted.pop()
+            else:
+                promoted.append(entry.version)
+        if len(promoted) < 2:
+            raise ModelRefused(f"no earlier model version has been in service in {self.root}")
+        return promoted[-2]
 
     def rollback(self, *, since: datetime, by: str) -> str:
         """Puts the version before the present one back into service and returns it; the step is kept in the history.
 
         Raises:
             ModelRefused: there was none before, or it is not installed any more or damaged.
+            Busy: another process changes the version in service.
         """
-        history = self.history()
-        earlier = [entry.version for entry in history[:-1] if entry.version != history[-1].version]
-        if not earlier:
-            raise ModelRefused(f"no earlier model version has been in service in {self.root}")
-        self.promote(earlier[-1], since=since, by=by, note=f"rollback from {history[-1].version}")
-        return earlier[-1]
+        with self._changing():
+            version, history = self.earlier(), self.history()
+            verify_folder(self.folder(version))
+            note = f"rollback from {history[-1].version}"
+            self._write((*history, Service(version=version, since=since, by=by, note=note, returned=True)))
+        return version
+
+    def _changing(self) -> AbstractContextManager[None]:
+        """The lock of whoever changes the version in service."""
+        return hold_lock(self.root / _LOCK, f"a change of the model in service in {self.root}")
 
     def _write(self, history: tuple[Service, ...]) -> None:
         entries = [
@@ -301,6 +328,7 @@ class ModelStore:
                 "since": entry.since.isoformat(),
                 "by": entry.by,
                 "note": entry.note,
+                "returned": entry.returned,
             }
             for entry in history
         ]

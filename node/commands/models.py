@@ -202,11 +202,24 @@ def promote_model(
 
 @app.command("rollback")
 def roll_back(
-    by: By = "", store: Store = None, conf: Conf = None, data: Data = None, as_json: AsJson = False
+    by: By = "",
+    allow_demo_models: AllowDemo = False,
+    store: Store = None,
+    conf: Conf = None,
+    data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Puts the version before the present one back into service."""
-    opened = open_store(read_settings(conf, data=data), store)
-    version = opened.rollback(since=datetime.now(UTC), by=by or getpass.getuser())
+    """Puts the version that was promoted before the present one back into service; a second rollback goes further back."""
+    from engines.models.promotion import roll_back_version
+
+    settings = read_settings(conf, data=data)
+    opened = open_store(settings, store)
+    version = roll_back_version(
+        opened,
+        since=datetime.now(UTC),
+        by=by or getpass.getuser(),
+        allow_demonstration=allow_demo_models or settings.models.allow_demonstration,
+    )
     tell(opened, f"model {version} is in service again", as_json=as_json)
 
 

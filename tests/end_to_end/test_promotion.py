@@ -63,7 +63,9 @@ def test_list_promote_rollback_and_history(store):
     assert "in service" in call(store, "promote", "2", "--allow-demo-models", "--by", "ben")
     listed = json.loads(call(store, "list", "--json"))
     assert [row["version"] for row in listed["models"] if row["in_service"]] == ["2"]
-    assert json.loads(call(store, "rollback", "--by", "anna", "--json"))["current"] == "1"
+    assert (
+        json.loads(call(store, "rollback", "--allow-demo-models", "--by", "anna", "--json"))["current"] == "1"
+    )
     history = json.loads(call(store, "history", "--json"))
     assert [(entry["version"], entry["by"]) for entry in history] == [
         ("1", "anna"),

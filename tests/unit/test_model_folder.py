@@ -13,6 +13,7 @@ from engines.endpoint import Endpoint
 from engines.errors import InvalidInput, ModelRefused
 from engines.mmf import ModelName
 from engines.models.card import read_card, write_card
+from engines.models.promotion import roll_back_version
 from engines.models.reference import read_reference, write_reference
 from engines.models.store import ModelStore, load_model, verify_folder
 from engines.networks.settings import NetworkName
@@ -266,6 +267,23 @@ def test_the_store_installs_promotes_and_rolls_back(released, second, tmp_path):
     assert ModelStore(store.root).current() == store.folder("1")
     assert [entry.version for entry in store.history()] == ["1", "2", "1"]
     assert not list(store.root.glob(".draft*"))
+
+
+def test_a_second_rollback_goes_further_back_and_never_forward(released, second, tmp_path):
+    third = tmp_path / "third"
+    write_small_model(third, version="3", seed=5)
+    store = ModelStore(tmp_path / "models")
+    for folder, version in ((released[0], "1"), (second, "2"), (third, "3")):
+        store.install(folder)
+        store.promote(version, since=NOW, by="reader")
+    assert [store.rollback(since=NOW, by="reader") for _ in range(2)] == ["2", "1"]
+    with pytest.raises(ModelRefused, match="no earlier model"):
+        store.rollback(since=NOW, by="reader")
+    store.promote("3", since=NOW, by="reader")
+    assert store.earlier() == "1"
+    with pytest.raises(ModelRefused, match="demonstration"):
+        roll_back_version(store, since=NOW, by="reader", allow_demonstration=False)
+    assert roll_back_version(store, since=NOW, by="reader", allow_demonstration=True) == "1"
 
 
 def test_the_store_refuses_what_it_does_not_have_or_what_is_damaged(released, second, tmp_path):
