@@ -8,6 +8,7 @@ Layout (every path relative to the folder; absent parts are simply not there):
     masks/liver.nrrd              uint8 0/1 on the portal-venous grid
     masks/lesions.nrrd            uint8 labels 1..n, largest lesion first, same grid
     network_input.npy             float16 (channels A, V, D; side; side; side), 0 to 1
+    activation_maps.npy           uint8 0..255 (endpoints, networks, side, side, side) on the grid of the network input
     features.csv                  region, phase, feature, value
     scores.json clinical.json outcomes.json   see their writers
 """
@@ -95,6 +96,11 @@ class Case:
         return self.folder / "network_input.npy"
 
     @property
+    def activation_maps_path(self) -> Path:
+        """Path of the networks' activation maps."""
+        return self.folder / "activation_maps.npy"
+
+    @property
     def features_path(self) -> Path:
         """Path of the radiomic features."""
         return self.folder / "features.csv"
@@ -116,6 +122,11 @@ class Case:
     def read_network_input(self) -> npt.NDArray[np.float16]:
         """Returns the network input, float16 (channels, side, side, side)."""
         array: npt.NDArray[np.float16] = np.load(self.network_input_path, allow_pickle=False)
+        return array
+
+    def read_activation_maps(self) -> npt.NDArray[np.uint8]:
+        """Returns the activation maps, uint8 (endpoints, networks, side, side, side), 255 where a map is strongest."""
+        array: npt.NDArray[np.uint8] = np.load(self.activation_maps_path, allow_pickle=False)
         return array
 
     def read_json(self, name: str) -> object:

@@ -1,11 +1,14 @@
 """How far a network input lies from those a model was trained on: a plain, honest out-of-distribution measure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.errors import InvalidInput
+from engines.models.reference import InputReference
+from engines.phase import Phase
 
 Numbers = npt.NDArray[np.float64]
 
@@ -20,6 +23,10 @@ FEWEST_INPUTS = 20
 
 LEAST_DEVIATION = 0.01
 """A number that hardly varies in training counts with this deviation, 3.4 HU of the window (OURS)."""
+
+
+MOST_DEVIATIONS = 4.0
+"""A channel farther than this from the training inputs is unusual (OURS: 1 normal patient in 2600 for the six numbers)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +55,63 @@ class Novelty:
 
     distance: float
     percentile: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusualChannel:
+    """A number of one channel that lies far from the training inputs.
+
+    Attributes:
+        phase: of the channel.
+        quantity: ``mean`` or ``spread`` (standard deviation) of its voxels.
+        value: of this input, 0..1 of the window.
+        usual: mean of the training inputs.
+        deviation: standard deviation between them, at least ``LEAST_DEVIATION``.
+    """
+
+    phase: Phase
+    quantity: str
+    value: float
+    usual: float
+    deviation: float
+
+    @property
+    def deviations(self) -> float:
+        """Signed distance from the usual value, in standard deviations."""
+        return (self.value - self.usual) / self.deviation
+
+
+def find_unusual_channels(
+    array: npt.NDArray[np.floating], reference: Sequence[InputReference]
+) -> tuple[UnusualChannel, ...]:
+    """Returns what of a network input lies more than ``MOST_DEVIATIONS`` from the training inputs, the farthest first.
+
+    Args:
+        array: network input, shape (channels, s, s, s), 0..1.
+        reference: of the channels in their order, as a released model keeps it.
+
+    Raises:
+        InvalidInput: the input has another number of channels than the training inputs.
+    """
+    if len(array) != len(reference):
+        raise InvalidInput(f"{len(array)} channels in the input, {len(reference)} in the training inputs")
+    found: list[UnusualChannel] = []
+    for channel, entry in zip(array, reference, strict=True):
+        voxels = channel.astype(np.float64)
+        for quantity, value, usual, deviation in (
+            ("mean", voxels.mean(), entry.mean, entry.mean_sd),
+            ("spread", voxels.std(), entry.sd, entry.sd_sd),
+        ):
+            one = UnusualChannel(
+                phase=entry.phase,
+                quantity=quantity,
+                value=float(value),
+                usual=usual,
+                deviation=max(deviation, LEAST_DEVIATION),
+            )
+            if abs(one.deviations) > MOST_DEVIATIONS:
+                found.append(one)
+    return tuple(sorted(found, key=lambda one: -abs(one.deviations)))
 
 
 def describe_input(array: npt.NDArray[np.floating]) -> Numbers:

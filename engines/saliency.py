@@ -58,6 +58,8 @@ def explain_risk(
     their gradient is as local as they are: on trained miniatures of Network 2 the averaged map pointed away from the
     lesion. Where a global mean and a linear head follow, both maps are the same.
 
+    Gradients are followed from the layer on alone: what lies before it costs no more memory than a plain evaluation.
+
     Args:
         network: in any mode; it is evaluated in evaluation mode.
         inputs: (phases, side, side, side), scaled to [0, 1].
@@ -66,7 +68,7 @@ def explain_risk(
         direction: which evidence to keep.
 
     Raises:
-        InvalidInput: another input shape, or a layer without a volume.
+        InvalidInput: another input shape, a layer without a volume, or a map that is not finite.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017; Draelos & Carin, HiResCAM, arXiv:2011.08891 (the product without the
     average); readable layers: method, section 8.
@@ -75,15 +77,19 @@ def explain_risk(
     batch = torch.from_numpy(np.asarray(inputs, dtype=np.float32)).to(device).unsqueeze(0)
     kept: list[torch.Tensor] = []
 
-    def keep(_module: nn.Module, _arguments: tuple[torch.Tensor, ...], activations: torch.Tensor) -> None:
-        kept.append(activations)
+    def keep(
+        _module: nn.Module, _arguments: tuple[torch.Tensor, ...], activations: torch.Tensor
+    ) -> torch.Tensor:
+        kept.append(activations.detach().requires_grad_())
+        torch.set_grad_enabled(True)
+        return kept[-1]
 
     handle = (layer or network.readable_layer).register_forward_hook(keep)
     training = network.training
     network.eval()
     try:
-        with torch.enable_grad():
-            output = network(batch.requires_grad_())
+        with torch.no_grad():  # until the layer is reached; the mode of the caller comes back after the block
+            output = network(batch)
             risk = output.os_log_risk if endpoint is Endpoint.OS else output.pfs_log_risk
             if len(kept) != 1 or kept[0].ndim != 5:
                 raise InvalidInput(
@@ -94,7 +100,9 @@ def explain_risk(
         handle.remove()
         network.train(training)
     with torch.no_grad():
-        evidence = (slope * kept[0]).sum(dim=1, keepdim=True)
+        evidence = slope.contiguous().mul_(kept[0]).sum(dim=1, keepdim=True)
+        if not bool(torch.isfinite(evidence).all()):
+            raise InvalidInput(f"the activation map of {endpoint} holds values that are not finite")
         evidence = _keep_direction(evidence, direction)
         size = list(batch.shape[2:])
         grid = functional.interpolate(evidence, size=size, mode="trilinear", align_corners=False)[0, 0]

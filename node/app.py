@@ -411,6 +411,7 @@ def make_tools(settings: Settings, model: Path | None = None) -> "Tools":
         radiomics=read_radiomics_settings(find_conf("radiomics.yaml"))
         if settings.assessment.radiomics
         else None,
+        activation_maps=settings.assessment.activation_maps,
         model_folder=find_model(settings) if model is None else model,
         allow_demonstration=settings.models.allow_demonstration,
         maximum_scan_age_weeks=settings.assessment.maximum_scan_age_weeks,

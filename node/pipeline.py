@@ -61,9 +61,10 @@ from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
 from node.dicom.volumes import read_volume
 from node.eligibility import judge_eligibility
 from node.errors import SeriesRefused
+from node.explanation import explain_scores
 from node.identity import judge_study
 from node.phases.acquisitions import split_acquisitions
-from node.phases.plan import list_candidates, plan_phases
+from node.phases.plan import PhasePlan, list_candidates, plan_phases
 from node.phases.refusal import explain_missing
 from node.report.bundle import REPORT_NAME, write_objects
 from node.report.json_form import write_json as write_report
@@ -71,7 +72,7 @@ from node.report.record import NotAssessable, ReasonCode, Report, Status
 from node.report.sources import CohortCurve, PatientCurve, ReportSources, UsedAcquisition
 from node.steps import Progress, Steps, digest_words, ignore_progress
 from node.study import Acquisition
-from node.succession import says_the_same, tell_replacement, uses_same_passes
+from node.succession import says_the_same, stands, tell_replacement
 from node.walk import Request, Tools, Walk
 
 log = structlog.get_logger(__name__)
@@ -90,7 +91,8 @@ def assess_study(
     A study that cannot be assessed has a report and objects too: the reason is their content. A study that nobody asked
     for has report.json alone where the site wants it so. Steps that an earlier run finished on the same input are not
     done again, and the same report gives the same objects with the same UIDs. Where the study had a result already and
-    nothing that it stands on has changed, that earlier report comes back and nothing is written.
+    nothing that it rests on (images, clinical row, model) has changed, that earlier report comes back and nothing is
+    written, unless an operator had the assessment repeated.
 
     Args:
         request: what is to be assessed.
@@ -110,14 +112,14 @@ def assess_study(
             break
     earlier = request.earlier
     if earlier is not None:
-        if walk.stands or says_the_same(earlier.report, refusal):
+        if walk.stands or says_the_same(earlier, refusal):
             log.info(
                 "the earlier result stands: what came late does not change it",
                 study=earlier.report.study_instance_uid,
                 concluded_at=earlier.report.concluded_at.isoformat(),
             )
             return earlier.report
-        walk.flags.append(tell_replacement(earlier.report))
+        walk.flags.append(tell_replacement(earlier))
     report = _conclude(walk, refusal)
     if report.reason_code == ReasonCode.NOT_REQUESTED and not tools.report_unrequested:
         with replaced(out / REPORT_NAME) as draft:
@@ -225,9 +227,19 @@ def _plan_phases(walk: Walk) -> NotAssessable | None:
             code=ReasonCode.FRAME_OF_REFERENCE_DIFFERS,
             reason=f"the phases have {len(frames)} different Frames of Reference: their positions cannot be compared",
         )
-    earlier = walk.request.earlier
-    walk.stands = earlier is not None and uses_same_passes(earlier.report, plan)
+    walk.stands = _earlier_stands(walk, plan)
     return None
+
+
+def _earlier_stands(walk: Walk, plan: PhasePlan) -> bool:
+    earlier, tools = walk.request.earlier, walk.tools
+    if earlier is None or earlier.repeated:
+        return False
+    try:
+        model = load_model(tools.model_folder, allow_demonstration=tools.allow_demonstration)
+    except ModelRefused:
+        return False  # the walk goes on and tells why
+    return stands(earlier, plan, describe_clinical(walk.row), (describe_model(model.card, model.sha256),))
 
 
 def _contents(acquisition: Acquisition) -> list[str]:
@@ -436,7 +448,7 @@ _PREPARATION: tuple[Callable[[Walk], NotAssessable | None], ...] = (
     _segment,
     _extract_features,
 )
-_STAGES = (*_PREPARATION, _prepare_input, _score)
+_STAGES = (*_PREPARATION, _prepare_input, _score, explain_scores)
 
 
 def _conclude(walk: Walk, refusal: NotAssessable | None) -> Report:
@@ -502,6 +514,7 @@ def _sources(walk: Walk) -> ReportSources:
         lesions=walk.lesions if segmented else None,
         cohort_curves=cohort_curves,
         patient_curves=patient_curves,
+        saliency=walk.saliency,
         predecessor=None if walk.request.earlier is None else walk.request.earlier.document,
     )
 

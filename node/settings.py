@@ -183,6 +183,7 @@ class AssessmentSection(_Section):
         maximum_scan_age_weeks: a scan older than this before treatment start is flagged (method, section 1).
         phase_rules: phases.toml to use; empty = the packaged one.
         radiomics: extract radiomic features for every study.
+        activation_maps: the report shows where the networks looked.
     """
 
     requested_by: Literal["clinical_row", "any"] = "clinical_row"
@@ -190,6 +191,7 @@ class AssessmentSection(_Section):
     maximum_scan_age_weeks: Annotated[float, Field(gt=0)] = 8.0
     phase_rules: OptionalPath = None
     radiomics: bool = True
+    activation_maps: bool = True
 
 
 class WorkerSection(_Section):

@@ -19,6 +19,7 @@ from node.conclusion import SegmentedLiver
 from node.phases.plan import PhasePlan
 from node.phases.rules import PhaseRules
 from node.report.record import NotAssessable
+from node.report.sources import SaliencyMap
 from node.steps import Steps
 from node.study import CT_STORAGE, Instance, Study
 from node.succession import EarlierResult
@@ -50,6 +51,7 @@ class Tools:
     Attributes:
         model_folder: a model folder; it is checked by hash before it is read.
         radiomics: None leaves the features out.
+        activation_maps: whether the report shows where the networks looked.
         report_unrequested: whether a study that nobody asked for gets objects that say so.
         now: aware UTC; asked once, when the report is concluded.
     """
@@ -57,6 +59,7 @@ class Tools:
     phase_rules: PhaseRules
     segmenter: Segmenter
     radiomics: RadiomicsSettings | None
+    activation_maps: bool
     model_folder: Path
     allow_demonstration: bool
     maximum_scan_age_weeks: float
@@ -93,6 +96,7 @@ class Walk:
     segmented: SegmentedLiver | None = None
     model: Model | None = None
     scores: Scores | None = None
+    saliency: tuple[SaliencyMap, ...] = ()
 
     @property
     def received(self) -> tuple[Instance, ...]:

@@ -46,7 +46,12 @@ class PatientCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SaliencyMap:
-    """Grad-CAM of one network for one endpoint on the portal-venous grid, float32, 0 to 1."""
+    """Where one network looked for one endpoint.
+
+    Attributes:
+        volume: float32, 0 to 1, on any grid in the frame of the portal-venous acquisition; all 0 where nothing speaks for
+            a higher risk.
+    """
 
     endpoint: str
     network: str

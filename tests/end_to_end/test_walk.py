@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import numpy as np
+import pypdfium2
 import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
@@ -91,6 +92,20 @@ def test_every_object_says_research_use_and_phantoms(walked):
     assert {entry.kind for entry in walked.report.objects} == {"SEG", "SR", "PDF", "SC"}
     assert any("phantom" in flag for flag in walked.report.flags)
     assert (walked.out / "pages" / "page-1.png").is_file()
+
+
+def test_the_report_shows_where_the_networks_looked_and_calls_it_no_finding(walked):
+    assert "explain" in walked.steps
+    case, _ = check_case(walked.out / "case")
+    assert case.read_activation_maps().shape == (2, 3, 32, 32, 32)
+    document = next(entry for entry in walked.report.objects if entry.kind == "PDF")
+    pdf = dcmread(walked.out / document.path).EncapsulatedDocument
+    pages = [page.get_textpage().get_text_range() for page in pypdfium2.PdfDocument(pdf)]
+    (page,) = [words for words in pages if "WHERE THE NETWORKS LOOKED" in words]
+    words = " ".join(page.split())
+    assert "what each network looked at, not a finding; research use" in words
+    assert words.count("strongest on slice") + words.count("nothing raises the risk") == 6
+    assert not any("unlike the training data" in flag for flag in walked.report.flags)
 
 
 def test_a_second_run_does_no_step_again_and_makes_the_same_objects(walked):

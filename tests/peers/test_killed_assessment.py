@@ -90,7 +90,7 @@ def test_a_worker_and_then_the_whole_node_are_killed_and_no_finished_step_is_don
         executed, reused = end(node, archive, job.job_id, finished, wait)
     assert len(finished) == 7  # enhancement of three series, volumes, two alignments, segmentation
     assert reused == set(finished)
-    assert executed == dict.fromkeys([*finished, "features", "input", "score", "conclude"], 1)
+    assert executed == dict.fromkeys([*finished, "features", "input", "score", "explain", "conclude"], 1)
 
 
 @pytest.mark.slow

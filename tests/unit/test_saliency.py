@@ -129,3 +129,15 @@ def test_a_layer_without_a_volume_and_a_foreign_region_are_refused():
         measure_mass(found, np.ones((3, 3, 3), dtype=bool))
     with pytest.raises(InvalidInput, match="empty"):
         measure_mass(found, np.zeros((32, 32, 32), dtype=bool))
+
+
+def test_a_map_that_is_not_finite_is_refused_and_the_mode_of_the_caller_comes_back():
+    network = Linear()
+    with torch.no_grad():
+        network.heads.os.weight.fill_(torch.inf)
+    with pytest.raises(InvalidInput, match="not finite"):
+        explain_risk(network, np.zeros((3, 16, 16, 16), dtype=np.float16), Endpoint.OS)
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        explain_risk(Linear(), np.zeros((3, 16, 16, 16), dtype=np.float16), Endpoint.OS)
+        assert not torch.is_grad_enabled()

@@ -1,5 +1,6 @@
 """The page of pictures: for each phase the slices that show tumour and liver best, plain and outlined."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,13 @@ _BODY_HU: Final = -300.0
 
 _ZOOM_MARGIN_MM: Final = 25.0
 """Surroundings shown about the liver (OURS)."""
+
+_SALIENCY_WORDS: Final = (
+    "Activation maps (HiResCAM) show what each network looked at, not a finding; research use. Coloured is what raised the"
+    " network's risk for this endpoint, from dark (weak) to yellow (the strongest place of this map); the colours of two"
+    " maps cannot be compared. A map does not outline a tumour, and a coloured place need not be diseased. The slice is the"
+    " one where the three maps together are strongest inside the liver."
+)
 
 
 def draw_pictures(
@@ -53,8 +61,8 @@ def draw_pictures(
                 for used in shown
             ],
         )
-    _draw_saliency(paper, sources, masks)
     _draw_legend(paper, outlined)
+    _draw_saliency(paper, sources, masks, outlined)
 
 
 def _draw_row(
@@ -148,49 +156,75 @@ def _draw_saliency(
     paper: Paper,
     sources: ReportSources,
     masks: dict[Phase, PhaseMasks],
+    outlined: tuple[Segment, ...],
 ) -> None:
-    """Draws the activation maps of the networks on the portal-venous slices, overall survival first."""
+    """Draws the activation maps of the networks on one portal-venous slice an endpoint, overall survival first."""
+    used = sources.acquisition(Phase.PORTAL_VENOUS)
+    if not sources.saliency or used is None or used.phase not in masks:
+        return
+    paper.start_page()
     for endpoint in ("OS", "PFS"):
-        maps = [entry for entry in sources.saliency if entry.endpoint == endpoint]
-        used = sources.acquisition(Phase.PORTAL_VENOUS)
-        if not maps or used is None or used.phase not in masks:
+        maps = [entry for entry in sources.saliency if entry.endpoint == endpoint][:3]
+        if not maps:
             continue
-        pictures = [_saliency_picture(used, masks[used.phase], entry) for entry in maps[:3]]
+        mean = np.mean(np.stack([entry.volume.array for entry in maps]), axis=0)
+        plane = _brightest_plane(used, masks[used.phase], Volume(array=mean, grid=maps[0].volume.grid))
+        pictures = [_saliency_picture(used, masks[used.phase], entry, plane, outlined) for entry in maps]
         width = (CONTENT_MM - _GAP_MM * 2) / 3
         drawn = [plot_slice(picture, width_mm=width) for picture in pictures]
         tallest = max(height for _, height in drawn)
-        if paper.pdf.get_y() + tallest + 12.0 > paper.bottom_mm:
-            paper.start_page()
+        paper.ensure(tallest + 12.0)
         paper.pdf.set_x(MARGIN_MM)
-        paper.write_heading(f"Where the networks looked, {endpoint} (Grad-CAM on the portal venous phase)")
+        paper.write_heading(
+            f"Where the networks looked, {endpoint} (portal venous phase, slice {plane + 1} of {used.volume.grid.shape[0]})"
+        )
         top = paper.pdf.get_y()
-        for column, (entry, (image, height)) in enumerate(zip(maps, drawn, strict=False)):
+        for column, (entry, (image, height)) in enumerate(zip(maps, drawn, strict=True)):
             x = MARGIN_MM + column * (width + _GAP_MM)
             paper.pdf.image(image, x=x, y=top, w=width, h=height)
             paper.pdf.set_xy(x, top + tallest + 0.4)
-            paper.write_line(
-                entry.network, points=6.6, colour=MUTED, width_mm=width, height_mm=3.6, align="C"
-            )
+            words = f"{entry.network}: nothing raises the risk"
+            if entry.volume.array.any():
+                strongest = _brightest_plane(used, masks[used.phase], entry.volume)
+                words = f"{entry.network}, strongest on slice {strongest + 1}"
+            paper.write_line(words, points=6.6, colour=MUTED, width_mm=width, height_mm=3.6, align="C")
         paper.pdf.set_xy(MARGIN_MM, top + tallest + 6.0)
+    paper.write_block(_SALIENCY_WORDS, points=6.8, colour=MUTED)
+    paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 2.0)
+    _draw_legend(paper, outlined)
 
 
-def _saliency_picture(used: UsedAcquisition, masks: PhaseMasks, entry: SaliencyMap) -> SlicePicture:
-    """The plane where the map is strongest inside the liver."""
-    heat = entry.volume
-    if not heat.grid.matches(used.volume.grid):
-        heat = resample(heat, used.volume.grid, outside=0.0)
+def _brightest_plane(used: UsedAcquisition, masks: PhaseMasks, volume: Volume) -> int:
+    """The plane where a map is strongest inside the liver."""
+    heat = resample(volume, used.volume.grid, outside=0.0).array
     liver = masks.named(LIVER_NAME)
-    if liver is None or not liver.any():
-        liver = np.ones(heat.array.shape, dtype=np.bool_)
-    plane = int((heat.array * liver).sum(axis=(1, 2)).argmax())
+    weight = heat if liver is None or not liver.any() else heat * liver
+    return int(weight.sum(axis=(1, 2)).argmax())
+
+
+def _saliency_picture(
+    used: UsedAcquisition,
+    masks: PhaseMasks,
+    entry: SaliencyMap,
+    plane: int,
+    outlined: tuple[Segment, ...],
+) -> SlicePicture:
+    """One plane with the map over it; only this plane of the map is interpolated."""
     volume = used.volume
+    liver = masks.named(LIVER_NAME)
+    around = np.ones(volume.grid.shape[1:], dtype=np.bool_)
+    if liver is not None and liver.any():
+        around = np.logical_or.reduce(liver, axis=0)
+    x, y, z = (float(c) for c in (volume.grid.affine() @ [plane, 0, 0, 1])[:3])
+    grid = replace(volume.grid, shape=(1, *volume.grid.shape[1:]), origin_mm=(x, y, z))
     return SlicePicture(
         plane=volume.array[plane],
         spacing_mm=volume.grid.spacing_mm[1:],
         row_axis=volume.grid.axes[1],
         column_axis=volume.grid.axes[2],
-        box=_box(np.logical_or.reduce(liver, axis=0), volume, _ZOOM_MARGIN_MM),
-        heat=heat.array[plane],
+        box=_box(around, volume, _ZOOM_MARGIN_MM),
+        outlines=tuple(Outline(mask=masks.of(segment)[plane], colour=segment.rgb) for segment in outlined),
+        heat=resample(entry.volume, grid, outside=0.0).array[0],
     )
 
 
