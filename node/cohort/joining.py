@@ -231,25 +231,43 @@ def _join_case(
                 " no longer shows (--replace takes it back)"
             )
             return None
+    flags = (*after.notes, *_flag_age(age, rules.maximum_scan_age_weeks))
+    table = _describe_follow_up(after, age, flags)
     return Joined(
         case_id=linked.case_id,
         row=row.row,
-        change=_compare(before, after.follow_up),
+        change=_compare(case, before, after, table),
         before=before,
         after=after,
         scan_age_days=age,
-        flags=(*after.notes, *_flag_age(age, rules.maximum_scan_age_weeks)),
+        flags=flags,
     )
 
 
-def _compare(before: Mapping[Endpoint, FollowUp], after: Mapping[Endpoint, FollowUp]) -> Change:
-    if not before and after:
+def _describe_follow_up(after: PatientOutcome, age: int | None, flags: Sequence[str]) -> dict[str, object]:
+    """follow_up.json of a case: the potential follow-up in whole months, so that no date can be read off."""
+    return {
+        "schema": FOLLOW_UP_SCHEMA,
+        "schema_version": FOLLOW_UP_VERSION,
+        "potential_months": int(after.potential_months),
+        "scan_age_days": age,
+        "flags": list(flags),
+    }
+
+
+def _compare(
+    case: Case, before: Mapping[Endpoint, FollowUp], after: PatientOutcome, table: Mapping[str, object]
+) -> Change:
+    """Compares all that is written: the potential follow-up grows with every cut, of the dead as of the living."""
+    new = after.follow_up
+    if not before and new:
         return Change.NEW
-    same = before.keys() == after.keys() and all(
-        old.event == after[endpoint].event and abs(old.months - after[endpoint].months) < _SAME_MONTHS
+    same = before.keys() == new.keys() and all(
+        old.event == new[endpoint].event and abs(old.months - new[endpoint].months) < _SAME_MONTHS
         for endpoint, old in before.items()
     )
-    return Change.SAME if same else Change.CHANGED
+    name = FOLLOW_UP_NAME.removesuffix(".json")
+    return Change.SAME if same and case.has(name) and case.read_json(name) == table else Change.CHANGED
 
 
 def _flag_age(days: int | None, maximum_weeks: float) -> tuple[str, ...]:
@@ -283,21 +301,12 @@ def _followed_before(
 
 
 def _write_case(folder: Path, entry: Joined) -> None:
-    """Outcomes and potential follow-up in whole months, so that no date can be read off; then the seal, anew."""
+    """Outcomes and potential follow-up; then the seal, anew."""
     case, identity = check_case(folder)
     outcomes = {
         endpoint.value.lower(): {"months": follow.months, "event": follow.event}
         for endpoint, follow in entry.after.follow_up.items()
     }
     write_json(outcomes, folder / "outcomes.json")
-    write_json(
-        {
-            "schema": FOLLOW_UP_SCHEMA,
-            "schema_version": FOLLOW_UP_VERSION,
-            "potential_months": int(entry.after.potential_months),
-            "scan_age_days": entry.scan_age_days,
-            "flags": list(entry.flags),
-        },
-        folder / FOLLOW_UP_NAME,
-    )
+    write_json(_describe_follow_up(entry.after, entry.scan_age_days, entry.flags), folder / FOLLOW_UP_NAME)
     seal_case(case, identity)
