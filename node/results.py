@@ -1,7 +1,7 @@
 """The results folder of the node: what earlier jobs of a study left there, and the report of an assessment that failed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,29 +25,32 @@ log = structlog.get_logger(__name__)
 
 _GIVEN = frozenset({JobState.SENDING, JobState.CONFIRMING, JobState.DONE, JobState.UNCONFIRMED})
 """Jobs in these states have a result that the archive has or will get."""
+_READ_OF_A_DOCUMENT = ("SOPInstanceUID", "SeriesInstanceUID", "CurrentRequestedProcedureEvidenceSequence")
 
 
 def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResult | None:
     """Returns the result that stands for the study of a job until now, None when it has none.
 
-    It is the latest one that was given to the archive, or will be, among the jobs that this one supersedes; or the report
-    of its own failure, when the archive was told of it and an operator had the job taken up again.
+    It is the job's own, when the archive has it and an operator had the job taken up again; else the latest one that was
+    given to the archive, or will be, among the jobs that this one supersedes. It never stands when the job was concluded
+    before: an operator wants another look.
 
     Args:
         jobs: the queue.
         results: folder of results, one folder a job.
         job: that is about to be assessed.
     """
+    repeated = bool(job.outcome)
     own = read_result(results / str(job.job_id)) if job.shown_at is not None else None
-    if own is not None and own.report.status == Status.FAILED:
-        return own
+    if own is not None and own.document is not None:
+        return replace(own, repeated=repeated)
     number = job.supersedes
     while number is not None:
         earlier = jobs.get(number)
         if earlier.shown_at is not None or earlier.state in _GIVEN:
             found = read_result(results / str(number))
             if found is not None:
-                return found
+                return replace(found, repeated=repeated)
         number = earlier.supersedes
     return None
 
@@ -62,9 +65,16 @@ def read_result(folder: Path) -> EarlierResult | None:
         document = next((folder / entry.path for entry in report.objects if entry.kind == "SR"), None)
         if document is None:
             return EarlierResult(report=report, document=None)
-        header = dcmread(document, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+        header = dcmread(document, specific_tags=list(_READ_OF_A_DOCUMENT))
         return EarlierResult(
-            report=report, document=(str(header.SOPInstanceUID), str(header.SeriesInstanceUID))
+            report=report,
+            document=(str(header.SOPInstanceUID), str(header.SeriesInstanceUID)),
+            images=frozenset(
+                str(entry.ReferencedSOPInstanceUID)
+                for study in header.get("CurrentRequestedProcedureEvidenceSequence", ())
+                for series in study.ReferencedSeriesSequence
+                for entry in series.ReferencedSOPSequence
+            ),
         )
     except (InvalidInput, *READ_FAULTS) as error:
         log.warning("an earlier result cannot be read and is not named as predecessor", error=str(error))

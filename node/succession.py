@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engines.phase import ASSESSED_PHASES, Phase
 from node.phases.plan import PhasePlan
-from node.report.record import NotAssessable, PhaseEntry, Report, Status
+from node.report.record import ClinicalEntry, ModelEntry, NotAssessable, PhaseEntry, Report, Status
 from node.study import Acquisition
 
 
@@ -15,39 +15,74 @@ class EarlierResult:
 
     Attributes:
         document: SOP Instance UID and Series Instance UID of its Structured Report; None when it made no objects.
+        images: SOP Instance UIDs of all that the document names as its evidence, the used slices among them.
+        repeated: an operator had the assessment repeated: a new result is made, whatever it says.
     """
 
     report: Report
     document: tuple[str, str] | None
+    images: frozenset[str] = frozenset()
+    repeated: bool = False
 
 
-def uses_same_passes(earlier: Report, plan: PhasePlan) -> bool:
+def stands(
+    earlier: EarlierResult,
+    plan: PhasePlan,
+    clinical: Sequence[ClinicalEntry],
+    models: Sequence[ModelEntry],
+) -> bool:
+    """Returns whether a risk given earlier rests on all that a new one would rest on.
+
+    Args:
+        earlier: the result until now.
+        plan: the acquisitions that would be used now.
+        clinical: the variables of the patient's row as it is now.
+        models: the models that are in service now.
+    """
+    if earlier.repeated or (earlier.report.clinical, earlier.report.models) != (
+        tuple(clinical),
+        tuple(models),
+    ):
+        return False
+    return uses_same_passes(earlier, plan)
+
+
+def uses_same_passes(earlier: EarlierResult, plan: PhasePlan) -> bool:
     """Returns whether every phase was assessed on the pass of the scanner that would be used now.
 
     A reconstruction that came late is another picture of a pass that was used already: it replaces nothing. Slices that
-    came late make another acquisition of the same series, and they do.
+    came late make another acquisition of the same series, and they do. A series of several passes is compared image by
+    image, for its parts may be of equal length and are numbered anew when one more comes.
 
     Source: dicom.md, section 1 (a later reconstruction of a pass that was used already must not supersede anything).
     """
-    if earlier.status != Status.ASSESSED:
+    if earlier.report.status != Status.ASSESSED:
         return False
-    used = {entry.phase: entry for entry in earlier.phases if entry.used}
-    return all(_same_pass(used.get(phase), plan, phase) for phase in ASSESSED_PHASES)
+    used = {entry.phase: entry for entry in earlier.report.phases if entry.used}
+    return all(_same_pass(used.get(phase), earlier.images, plan, phase) for phase in ASSESSED_PHASES)
 
 
-def says_the_same(earlier: Report, refusal: NotAssessable | None) -> bool:
-    """Returns whether the earlier result gave no risk for the very reason that is given now."""
-    if refusal is None or earlier.status != Status.NOT_ASSESSABLE:
+def says_the_same(earlier: EarlierResult, refusal: NotAssessable | None) -> bool:
+    """Returns whether the earlier result gave no risk for the very reason that is given now, and nobody had it repeated."""
+    report = earlier.report
+    if refusal is None or earlier.repeated or report.status != Status.NOT_ASSESSABLE:
         return False
-    return (earlier.reason_code, earlier.reason) == (refusal.code, refusal.reason)
+    return (report.reason_code, report.reason) == (refusal.code, refusal.reason)
 
 
-def tell_replacement(earlier: Report) -> str:
+def tell_replacement(earlier: EarlierResult) -> str:
     """Returns the sentence that a result says about the one it replaces."""
-    return f"this result replaces the one of {earlier.concluded_at:%Y-%m-%d %H:%M} UTC: the study has changed since"
+    if earlier.report.status == Status.FAILED:
+        why = "that attempt failed"
+    elif earlier.repeated:
+        why = "the assessment was repeated on an operator's word"
+    else:
+        why = "the study has changed since"
+    return f"this result replaces the one of {earlier.report.concluded_at:%Y-%m-%d %H:%M} UTC: {why}"
 
 
-def _same_pass(before: PhaseEntry | None, plan: PhasePlan, phase: Phase) -> bool:
+def _same_pass(before: PhaseEntry | None, images: frozenset[str], plan: PhasePlan, phase: Phase) -> bool:
+    """Part and images agree: a part alone may be another one by now, an image alone may hold the frames of all parts."""
     chosen = plan.chosen.get(phase)
     if before is None or chosen is None:
         return False
@@ -55,6 +90,8 @@ def _same_pass(before: PhaseEntry | None, plan: PhasePlan, phase: Phase) -> bool
         (group for group in plan.passes if chosen.label in {member.label for member in group}), (chosen,)
     )
     return any(
-        (member.series_instance_uid, len(member.instances)) == (before.series_instance_uid, before.slices)
+        (member.series_instance_uid, member.part, len(member.instances))
+        == (before.series_instance_uid, before.part, before.slices)
+        and images.issuperset(instance.sop_instance_uid for instance in member.instances)
         for member in siblings
     )
