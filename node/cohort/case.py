@@ -102,6 +102,8 @@ def write_case(
 
     Raises:
         CaseRefused: a phase or the liver is missing in the source.
+        RegistrationRefused: a phase shows too little of the liver for the network input.
+        SegmentationRefused: the liver mask is empty.
     """
     case_id = pseudonyms.case_id(source.identity.study)
     target = cohort / case_id

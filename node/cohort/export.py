@@ -15,7 +15,7 @@ import structlog
 from engines.case import check_case, replaced, write_json
 from engines.clinical.table import ClinicalRow, ClinicalTable, complete_age
 from engines.clinical.variables import encode_variables
-from engines.errors import CaseRefused
+from engines.errors import CaseRefused, NoLiverFound, RegistrationRefused, SegmentationRefused
 from engines.network_input import Preprocessing
 from node.clinical.matching import match_row
 from node.cohort.case import (
@@ -137,11 +137,13 @@ class Exporter:
             applicant = self._admit(found)
             if applicant is not None:
                 by_patient[applicant.patient.key].append(applicant)
-        for number, (key, applicants) in enumerate(by_patient.items(), start=1):
-            self._export_patient(self.linkage.patients[key], applicants, f"[{number}/{len(by_patient)}]")
-        if not self.plan.dry_run:
-            self.linkage.save()
-            self._write_exclusions()
+        try:
+            for number, (key, applicants) in enumerate(by_patient.items(), start=1):
+                self._export_patient(self.linkage.patients[key], applicants, f"[{number}/{len(by_patient)}]")
+        finally:
+            if not self.plan.dry_run:
+                self.linkage.save()
+                self._write_exclusions()
         return tuple(self.outcomes)
 
     def _admit(self, found: FoundStudy) -> _Applicant | None:
@@ -256,7 +258,14 @@ class Exporter:
             centre=self.plan.centre,
             result=found.result,
         )
-        self._write(source, found, others, fate)
+        try:
+            self._write(source, found, others, fate)
+        except (RegistrationRefused, SegmentationRefused) as refused:
+            if not self._holds(case_id):
+                self.linkage.cases.pop(case_id, None)
+            self._exclude(found, _name_refusal(refused), str(refused))
+            found.discard()
+            return False
         return True
 
     def _write(self, source: CaseSource, found: FoundStudy, others: Sequence[LinkedCase], fate: Fate) -> None:
@@ -324,6 +333,13 @@ class Exporter:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("study", "reason"))
             writer.writerows(sorted(reasons.items()))
+
+
+def _name_refusal(refused: RegistrationRefused | SegmentationRefused) -> ReasonCode:
+    """The word of the pipeline for what it would have refused too, had it made the network input."""
+    if isinstance(refused, RegistrationRefused):
+        return ReasonCode.POOR_REGISTRATION
+    return ReasonCode.NO_LIVER if isinstance(refused, NoLiverFound) else ReasonCode.IMPLAUSIBLE_LIVER
 
 
 def check_cohort(cohort: Path) -> dict[str, str]:
