@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from engines.errors import InvalidInput, MmfError
+from engines.errors import MmfError
 from node.commands.jobs import AsJson, Conf, Data
 from node.dicom.send import PeerAddress, SendSettings, echo_peer
-from node.errors import DeliveryRefused, InboxFull, SettingsRefused
+from node.errors import DeliveryRefused, SettingsRefused
 from node.settings import DestinationSection, Settings, read_settings
 
 _FAILED = 1
@@ -21,11 +21,29 @@ _FAILED = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The outcome of one check; ``detail`` says what was seen, or what to do."""
+    """The outcome of one check.
+
+    Attributes:
+        passed: False keeps the node from starting.
+        detail: what was seen, or what to do; no value of a patient, for it goes into the journal.
+        warning: the node runs, and somebody should act.
+    """
 
     check: str
     passed: bool
     detail: str
+    warning: bool = False
+
+    @property
+    def mark(self) -> str:
+        """How the check went, in one word."""
+        if not self.passed:
+            return "FAIL"
+        return "WARN" if self.warning else "ok"
+
+
+class _Concern(Exception):
+    """What a check saw that somebody should act on, though the node runs without."""
 
 
 def check(
@@ -34,13 +52,16 @@ def check(
     as_json: AsJson = False,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not call the destination.")] = False,
 ) -> None:
-    """Checks settings, data folder, disk, clinical table, rules, model and destination; exit code 1 when one fails."""
+    """Checks settings, data folder, disk, clinical table, rules, model and destination; exit code 1 when one fails.
+
+    What the node can run with (rows of the clinical table that are left out, a disk below its watermark) is a warning.
+    """
     findings = run_checks(conf, data, echo=not no_echo)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            typer.echo(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check:<12} {finding.detail}")
+            typer.echo(f"{finding.mark:<4}  {finding.check:<12} {finding.detail}")
     if not all(finding.passed for finding in findings):
         raise typer.Exit(_FAILED)
 
@@ -73,8 +94,8 @@ def _check_clinical(settings: Settings) -> str:
         return "no clinical table: MMF is not computed, and nobody is assessed unless assessment.requested_by = any"
     found = read_clinical_table(table)
     if found.faults:
-        lines = "\n".join(f"      {fault}" for fault in found.faults)
-        raise InvalidInput(
+        lines = "\n".join(f"      {place}" for place in dict.fromkeys(fault.place for fault in found.faults))
+        raise _Concern(
             f"{len(found.rows)} patients in {table}; rows with faults are left out, their patients get no risk:\n{lines}"
         )
     return f"{len(found.rows)} patients in {table}"
@@ -101,6 +122,8 @@ def _check_model(settings: Settings) -> str:
 def _attempt(name: str, act: Callable[[], str]) -> Finding:
     try:
         return Finding(check=name, passed=True, detail=act())
+    except _Concern as concern:
+        return Finding(check=name, passed=True, detail=str(concern), warning=True)
     except MmfError as error:
         return Finding(check=name, passed=False, detail=str(error))
 
@@ -117,8 +140,9 @@ def _check_disk(settings: Settings) -> str:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free_gib = shutil.disk_usage(existing).free / 2**30
     if free_gib < settings.storage.minimum_free_gib:
-        raise InboxFull(
-            f"{free_gib:.1f} GiB free, the watermark is {settings.storage.minimum_free_gib:g} GiB"
+        raise _Concern(
+            f"{free_gib:.1f} GiB free, the watermark is {settings.storage.minimum_free_gib:g} GiB: "
+            "images are refused until there is room"
         )
     return f"{free_gib:.1f} GiB free"
 

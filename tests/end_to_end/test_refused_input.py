@@ -182,12 +182,14 @@ def test_check_lists_every_faulty_row_and_says_what_it_means(tmp_path):
     (tmp_path / "clinical.csv").write_text("patient_id,ecog\nP1,1\nP2,x\nP3,0\n")
     (tmp_path / "node.toml").write_text('[clinical]\ntable = "clinical.csv"\n')
     result = CliRunner().invoke(app, ["check", "--conf", str(tmp_path / "node.toml"), "--no-echo", "--json"])
-    assert result.exit_code == 1
+    assert result.exit_code == 0
     (finding,) = [one for one in json.loads(result.stdout) if one["check"] == "clinical"]
-    assert not finding["passed"]
+    assert finding["passed"]
+    assert finding["warning"]
     assert "2 patients in" in finding["detail"]
     assert "their patients get no risk" in finding["detail"]
-    assert "row 3, column ecog: ecog: 'x'" in finding["detail"]
+    assert finding["detail"].endswith("row 3, column ecog")
+    assert "x'" not in finding["detail"]  # a value may be a patient's name in the wrong column
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["status"]])
