@@ -254,7 +254,14 @@ class _Work:
         if not np.isfinite(self.cohort.responses.non_responder).any():
             self.limits.append("No case tells its response: there is no mRECIST model.")
             return
-        free = self.cohort.responses.free_of_progression(self.cohort.data.pfs.months)
+        pfs = self.cohort.data.pfs
+        free = self.cohort.responses.free_of_progression(pfs.months)
+        against = int(self.cohort.responses.contradicting(pfs.months, pfs.event > 0)[self.rows].sum())
+        if against:
+            self.limits.append(
+                f"{against} discovery cases have PD at their first follow-up CT, but a PFS that goes on beyond it; mRECIST"
+                " for PFS leaves them out, as all with PD there. Check their response and their date of progression."
+            )
         if free[self.rows].any():
             self._fit_response(ComparatorName.MRECIST, MRECIST, free)
         else:

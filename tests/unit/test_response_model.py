@@ -29,7 +29,7 @@ def test_responders_are_complete_and_partial_and_what_is_not_evaluable_is_missin
 def test_the_landmark_starts_the_clock_at_each_first_ct_of_those_free_of_progression():
     rows = np.arange(30)
     cox = fit_response(RESPONSES, rows, PFS, landmark=True)
-    free = TIME > MONTHS
+    free = (TIME > MONTHS) & ~RESPONSES.progressive
     assert 0 < free.sum() < 30
     np.testing.assert_array_equal(RESPONSES.free_of_progression(TIME), free)
     later = Outcome((TIME - MONTHS)[free], PFS.event[free])
@@ -51,3 +51,26 @@ def test_where_nothing_can_be_told_there_is_no_model():
     assert fit_response(undated, rows, PFS, landmark=True) is None
     with pytest.raises(InvalidInput, match="3 rows, 30 outcomes"):
         fit_response(RESPONSES, rows[:3], PFS, landmark=False)
+
+
+def test_pd_at_the_ct_is_no_freedom_from_progression_however_the_months_are_rounded():
+    """PFS of 2.04 months ends at the CT that is noted as 2.0 months: the same day."""
+    answers = [Response.PROGRESSIVE] * 10 + [Response.STABLE] * 10 + [Response.PARTIAL] * 10
+    responses = collect_responses([FirstResponse(category=one, months=2.0) for one in answers])
+    time = np.concatenate([np.full(10, 2.04), 3.0 + np.arange(20) * 7 % 20])
+    assert responses.free_of_progression(time).tolist() == [False] * 10 + [True] * 20
+    cox = fit_response(responses, np.arange(30), Outcome(time, np.ones(30, bool)), landmark=True)
+    assert cox.n == 20
+    untold = Responses(non_responder=responses.non_responder, months=responses.months)
+    assert untold.free_of_progression(time).all()
+
+
+def test_pd_with_a_pfs_that_goes_on_beyond_the_ct_is_told_as_a_contradiction():
+    answers = [Response.PROGRESSIVE] * 4 + [Response.STABLE, Response.PROGRESSIVE]
+    responses = collect_responses([FirstResponse(category=one, months=2.0) for one in answers])
+    time = np.array([2.04, 2.04, 9.0, np.nan, 9.0, 2.0])
+    event = np.array([True, False, True, False, True, True])
+    found = responses.contradicting(time, event)
+    assert found.tolist() == [False, True, True, False, False, False]
+    untold = Responses(non_responder=responses.non_responder, months=responses.months)
+    assert not untold.contradicting(time, event).any()
