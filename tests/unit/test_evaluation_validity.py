@@ -1,15 +1,20 @@
 """What a reviewer asks: each number against its own definition or another implementation, on synthetic patients."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from engines.endpoint import Endpoint
+from engines.mmf import ModelName, RiskModel
 from engines.survival.calibration import assess_calibration
 from engines.survival.cox import fit_cox, log_hazard, predict_survival
 from engines.survival.outcome import Outcome
+from train.evaluate.absolute_risk import fit_scores, measure_risk
 from train.evaluate.collinearity import collinearity_table, inflate_variances
 from train.evaluate.hazards import list_covariates, list_subgroups
-from train.evaluate.recalibration import Place, Update, intercept_factor, recalibrate
+from train.evaluate.recalibration import Place, Update, intercept_factor, recalibrate, recalibration_table
 from train.evaluate.refits import (
     FusionInputs,
     gather_inputs,
@@ -102,7 +107,59 @@ def test_intercept_update_restores_observed_over_expected():
     again = np.exp(log_hazard(fit, other[:, None])) * factor
     reached = np.concatenate(([0], fit.baseline.cumulative_hazard))
     expected = (again * reached[np.searchsorted(fit.baseline.time, faster.time, side="right")]).sum()
-    assert expected == pytest.approx(faster.events, rel=1e-9)
+    counted = faster.event & (faster.time <= fit.baseline.time[-1])
+    assert expected == pytest.approx(counted.sum(), rel=1e-9)
+
+
+def test_risk_of_a_fit_is_the_released_one_not_a_refit_of_the_score(table):
+    """The released baseline is of twice the hazard of the cohort: a refit of the score would hide that."""
+    endpoint, discovery = table.endpoints[0], table.rows("training")
+    deep = table.scores["Ensemble-DL"]["OS"]
+    columns = np.column_stack((deep, table.background["kvp"] == 80))
+    early = Outcome(endpoint.time[discovery] / 2, endpoint.event[discovery])
+    released = {}
+    for name, inputs, used in (
+        (ModelName.MMF, ("ensemble_dl", "pvtt"), columns),
+        (ModelName.ENSEMBLE_DL, ("ensemble_dl",), columns[:, :1]),
+    ):
+        released[Endpoint.OS, name] = RiskModel(
+            name=name,
+            endpoint=Endpoint.OS,
+            cox=fit_cox(used[discovery], early, inputs),
+            cutoff=0.0,
+            cutoff_rule="median",
+            quantiles=np.linspace(-1, 1, 99),
+        )
+    fused = released[Endpoint.OS, ModelName.MMF].log_hazards(columns)
+    scored = replace(table, scores={**table.scores, "MMF": {"OS": fused, "PFS": fused}})
+    testing = table.rows("testing")
+    for model, used in (("MMF", columns), ("Ensemble-DL", columns[:, :1])):
+        cox = released[Endpoint.OS, ModelName(model)].cox
+        stated = 1 - predict_survival(cox, used[testing], (12.0,)).survival[:, 0]
+        found = {
+            r.released: r.horizons[0].calibration
+            for fits in (fit_scores(scored, released), fit_scores(scored))
+            for r in measure_risk(scored, fits)
+            if (r.cohort, r.endpoint, r.model) == ("testing", "OS", model)
+        }
+        assert found[True].ratio == pytest.approx(
+            assess_calibration(stated, endpoint.outcome(testing), 12.0).ratio, rel=1e-9
+        )
+        assert found[True].ratio < 0.8 * found[False].ratio
+    other = next(f for f in fit_scores(scored, released) if (f.endpoint, f.model) == ("PFS", "MMF"))
+    assert not other.released
+
+
+def test_the_row_of_a_risk_that_is_not_released_says_so():
+    score, outcome = draw(300)
+    fit = fit_cox(score, outcome)
+    titles = []
+    for released in (True, False):
+        place = Place(cohort="testing", endpoint="OS", model="MMF", released=released)
+        table = recalibration_table(recalibrate(place, fit, score, outcome, (12.0,), seed=3), "OS")
+        titles.append([row.cells[0] for row in table.rows][1:])
+    assert titles[0] == ["as released", "intercept updated", "slope and baseline updated"]
+    assert titles[1] == ["score's own Cox", *titles[0][1:]]
 
 
 def test_recalibration_mends_what_is_wrong_and_released_risk_stays_as_it_is():
@@ -118,6 +175,18 @@ def test_recalibration_mends_what_is_wrong_and_released_risk_stays_as_it_is():
     assert found[Update.NONE].calibration.slope.value == pytest.approx(0.5, abs=0.1)
     assert found[Update.SLOPE].calibration.slope.value == pytest.approx(1, abs=0.15)
     assert found[Update.SLOPE].brier < found[Update.NONE].brier
+
+
+@pytest.mark.parametrize("last", [6.0, 12.0, 24.0, 48.0])
+def test_intercept_update_is_one_wherever_nothing_changed_however_long_the_follow_up(last):
+    def follow(n, seed, end):
+        random = np.random.default_rng(seed)
+        score = random.normal(size=n)
+        death = random.exponential(12 * np.exp(-0.7 * score))
+        return score, Outcome(np.minimum(death, end), death <= end)
+
+    fit = fit_cox(*follow(2000, 0, 12.0))
+    assert intercept_factor(fit, *follow(2000, 1, last)) == pytest.approx(1, abs=0.08)
 
 
 def test_horizon_past_the_last_follow_up_is_not_estimable_after_any_update():

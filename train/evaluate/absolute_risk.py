@@ -1,11 +1,14 @@
-"""Absolute risk from a score: a Cox model of the score on discovery, then calibration, Brier score and net benefit elsewhere."""
+"""Absolute risk of a score, the released one or that of a Cox model of the score: calibration, Brier score, net benefit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
+from engines.endpoint import Endpoint
 from engines.errors import InvalidInput, SurvivalRefused
+from engines.mmf import ModelName, RiskModel
 from engines.survival.brier import IntegratedBrier, brier_score, integrate_brier, kaplan_meier_brier
 from engines.survival.calibration import Calibration, assess_calibration
 from engines.survival.cox import CoxFit, fit_cox, predict_survival
@@ -20,6 +23,9 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 BRIER_STEPS = 30
 """Times of the integrated Brier score, from the first to the last estimable horizon (OURS)."""
+
+
+Released = Mapping[tuple[Endpoint, ModelName], RiskModel]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +45,10 @@ class RiskRecord:
     """Performance of one model's predicted risk in one cohort for one endpoint.
 
     Attributes:
-        apparent: the risk was fitted on these patients; calibration is then perfect by construction.
+        apparent: the baseline of the risk was fitted on these patients; with the score's own Cox model, calibration is
+            then perfect by construction.
         integrated: Brier score from the first to the last estimable month; None with fewer than two.
+        released: the risk is that of the model folder; else of a Cox model of the score alone.
     """
 
     cohort: str
@@ -49,43 +57,82 @@ class RiskRecord:
     apparent: bool
     horizons: tuple[HorizonRisk, ...]
     integrated: IntegratedBrier | None
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoreFit:
-    """The Cox model of one score alone on the cut-off cohort, from which its absolute risk comes."""
+    """The Cox model that turns one score into an absolute risk.
+
+    Attributes:
+        cox: takes the score as the table gives it.
+        released: the baseline and coefficients of the model folder; else fitted to the score alone on the cut-off cohort.
+    """
 
     endpoint: str
     model: str
     cox: CoxFit
+    released: bool = False
 
 
-def fit_scores(table: ScoreTable) -> tuple[ScoreFit, ...]:
-    """Returns the Cox model of each score alone on the cut-off cohort; scores that cannot be fitted are left out.
+def fit_scores(table: ScoreTable, released: Released = MappingProxyType({})) -> tuple[ScoreFit, ...]:
+    """Returns what gives each score an absolute risk; scores that cannot be fitted are left out.
+
+    MMF, Benchmark and Ensemble-DL take the released baseline, so that what is measured is the risk a report states. Other
+    scores, and all of them without a released model, take a Cox model of the score alone on the cut-off cohort.
 
     Args:
-        table: checked scores.
+        table: checked scores; with released models those of their fit.
+        released: Cox models of the model folder.
     """
     fits = []
     for endpoint in table.endpoints:
         discovery = table.rows(table.cutoff_cohort) & endpoint.known
-        for model, by_endpoint in table.scores.items():
+        own = {
+            name.value: release_risk(risk)
+            for (of, name), risk in released.items()
+            if of.value == endpoint.name
+        }
+        for title, by_endpoint in table.scores.items():
             score = by_endpoint[endpoint.name]
-            cox = _fit_score(score, endpoint, discovery & ~np.isnan(score), model)
+            if title in own:
+                fits.append(ScoreFit(endpoint=endpoint.name, model=title, cox=own[title], released=True))
+                continue
+            cox = _fit_score(score, endpoint, discovery & ~np.isnan(score), title)
             if cox is not None:
-                fits.append(ScoreFit(endpoint=endpoint.name, model=model, cox=cox))
+                fits.append(ScoreFit(endpoint=endpoint.name, model=title, cox=cox))
     return tuple(fits)
+
+
+def release_risk(risk: RiskModel) -> CoxFit:
+    """Returns the Cox model by which a column of a fit's tables gives the released absolute risk.
+
+    The columns of MMF and Benchmark are log hazards: coefficient 1 upon the released baseline, which is that of log hazard
+    0. The column of Ensemble-DL is the input of its Cox model, which serves as it is. For points alone: the spread of the
+    baseline is that of the events, the coefficient has none.
+
+    Args:
+        risk: of the model folder.
+    """
+    if risk.name is ModelName.ENSEMBLE_DL:
+        return risk.cox
+    base = risk.cox.baseline
+    return replace(
+        risk.cox,
+        names=(risk.name.value,),
+        coefficients=np.ones(1),
+        covariance=np.zeros((1, 1)),
+        means=np.zeros(1),
+        baseline=replace(base, mean_hazard=np.zeros((base.time.size, 1))),
+    )
 
 
 def measure_risk(table: ScoreTable, fits: Sequence[ScoreFit] | None = None) -> tuple[RiskRecord, ...]:
     """Returns the performance of each model's absolute risk in each cohort.
 
-    The risk is that of a Cox model of the score alone, fitted on the cut-off cohort: a score has no probability of
-    its own.
-
     Args:
         table: checked scores.
-        fits: from ``fit_scores``, where the caller has them.
+        fits: from ``fit_scores``, where the caller has them; else without a released model.
     """
     records = []
     by_name = {endpoint.name: endpoint for endpoint in table.endpoints}
@@ -106,6 +153,7 @@ def measure_risk(table: ScoreTable, fits: Sequence[ScoreFit] | None = None) -> t
                     apparent=cohort in COPIES.values() or bool((discovery & rows).any()),
                     horizons=tuple(_at_month(fit.cox, score[rows], outcome, month) for month in months),
                     integrated=_integrate(fit.cox, score[rows], outcome, months),
+                    released=fit.released,
                 )
             )
     return tuple(records)

@@ -27,7 +27,7 @@ class Context:
         settings: seed, repeats, rule of the cut-offs.
         evidence: of the case folders, the fit and the ablation.
         records: of every model in every cohort.
-        fits: Cox model of each score alone.
+        fits: what gives each score an absolute risk.
         risks: performance of their absolute risks.
         cutoffs: endpoint -> model -> cut-off.
         published: values of another cohort.

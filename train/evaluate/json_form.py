@@ -50,6 +50,7 @@ def _encode(record: ModelRecord, risk: RiskRecord | None) -> Json:
         "comparisons": [_encode_comparison(comparison) for comparison in record.comparisons],
         "calibration": {} if risk is None else {f"{h.month:g}": _encode_horizon(h) for h in risk.horizons},
         "calibration_apparent": None if risk is None else risk.apparent,
+        "calibration_released": None if risk is None else risk.released,
         "brier_integrated": None
         if risk is None or risk.integrated is None
         else {

@@ -23,8 +23,13 @@ class Update(StrEnum):
     """How a released risk is adapted to a new cohort."""
 
     NONE = "as released"
+    """Without a released model: ``OWN_COX``."""
     INTERCEPT = "intercept updated"
     SLOPE = "slope and baseline updated"
+
+
+OWN_COX = "score's own Cox"
+"""What stands in place of "as released" where no released risk was measured: a Cox model of the score on discovery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +44,32 @@ class Recalibration:
     calibration: Calibration | None
     brier: float | None
     reason: str
+    released: bool = False
+
+    @property
+    def title(self) -> str:
+        """How the row is called."""
+        return OWN_COX if self.update is Update.NONE and not self.released else self.update.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which cohort, endpoint and model a recalibration belongs to."""
+    """Which cohort, endpoint and model a recalibration belongs to, and whether the risk is the released one."""
 
     cohort: str
     endpoint: str
     model: str
+    released: bool = False
 
 
 def recalibrate(
     place: Place, fit: CoxFit, score: FloatArray, outcome: Outcome, months: Sequence[float], seed: int
 ) -> list[Recalibration]:
-    """Returns calibration and Brier score of the released risk and of both updates, which are cross-validated.
+    """Returns calibration and Brier score of the risk as it is and of both updates, which are cross-validated.
 
     Args:
         place: what the rows of the table are called.
-        fit: Cox model of the score alone, of another cohort.
+        fit: what turns the score into a risk, of another cohort: the released model, or a Cox model of the score alone.
         score: (n,) of this cohort.
         outcome: of the same patients.
         months: horizons.
@@ -87,6 +99,7 @@ def recalibrate(
                     calibration=calibration,
                     brier=brier,
                     reason=reason,
+                    released=place.released,
                 )
             )
     return found
@@ -95,7 +108,8 @@ def recalibrate(
 def intercept_factor(fit: CoxFit, score: FloatArray, outcome: Outcome) -> float:
     """Returns observed over expected events: the factor on the cumulative baseline hazard.
 
-    Follow-up beyond that of the fit counts with the hazard reached there.
+    Both are counted up to the last event of the fit, where its hazard ends: a cohort that is followed longer has events
+    beyond it that nothing was expected of.
 
     Raises:
         SurvivalRefused: no event is expected.
@@ -105,7 +119,7 @@ def intercept_factor(fit: CoxFit, score: FloatArray, outcome: Outcome) -> float:
     expected = float((reached * np.exp(log_hazard(fit, score[:, None]))).sum())
     if not expected > 0:
         raise SurvivalRefused("no event is expected within the follow-up: the intercept cannot be updated")
-    return outcome.events / expected
+    return float((outcome.event & (outcome.time <= fit.baseline.time[-1])).sum()) / expected
 
 
 def recalibration_table(records: Sequence[Recalibration], endpoint: str) -> Table:
@@ -113,6 +127,7 @@ def recalibration_table(records: Sequence[Recalibration], endpoint: str) -> Tabl
     rows: list[Row] = []
     reasons: list[str] = []
     chosen = [record for record in records if record.endpoint == endpoint]
+    own = OWN_COX in {record.title for record in chosen}
     for cohort in dict.fromkeys(record.cohort for record in chosen):
         for model in dict.fromkeys(record.model for record in chosen if record.cohort == cohort):
             rows.append(heading(f"{cohort}: {model}"))
@@ -129,7 +144,7 @@ def recalibration_table(records: Sequence[Recalibration], endpoint: str) -> Tabl
                         NOT_ESTIMABLE if found.ici is None else f"{found.ici:.3f}",
                         NOT_ESTIMABLE if record.brier is None else f"{record.brier:.3f}",
                     )
-                rows.append(Row(cells=(record.update.value, f"{record.month:g}", *cells)))
+                rows.append(Row(cells=(record.title, f"{record.month:g}", *cells)))
     return Table(
         name=f"recalibration_{endpoint.lower()}",
         title=f"External calibration and recalibration, {endpoint}",
@@ -138,8 +153,13 @@ def recalibration_table(records: Sequence[Recalibration], endpoint: str) -> Tabl
         notes=(
             f"Updated rows were learned on {FOLDS - 1} of {FOLDS} parts of the same cohort and judged on the part left"
             " out: they say what a local update could reach, not how the released risk does. Intercept: the cumulative"
-            " baseline hazard times observed over expected events. Slope: the log hazard refitted with its own"
-            " baseline.",
+            " baseline hazard times observed over expected events, up to the last event of the fit. Slope: the log hazard"
+            " refitted with its own baseline.",
+            *(
+                (f"{OWN_COX}: no released risk, but that of a Cox model of the score on discovery.",)
+                if own
+                else ()
+            ),
             *dict.fromkeys(reasons),
         ),
     )

@@ -44,7 +44,7 @@ def evaluate_scores(table: ScoreTable, settings: Settings, evidence: Evidence = 
         settings: seed, repeats and rule of the cut-offs.
         evidence: what the case folders, the fit and the ablation tell beside the scores.
     """
-    fits = fit_scores(table)
+    fits = fit_scores(table, {} if evidence.model is None else evidence.model.risk_models)
     context = Context(
         table=table,
         settings=settings,

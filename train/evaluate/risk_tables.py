@@ -17,20 +17,21 @@ def absolute_risk_table(records: Sequence[RiskRecord], endpoint: str) -> Table:
     for cohort in dict.fromkeys(record.cohort for record in chosen):
         members = [record for record in chosen if record.cohort == cohort]
         rows.append(
-            heading(cohort + (" (apparent: the risk was fitted here)" if members[0].apparent else ""))
+            heading(cohort + (" (apparent: the baseline was fitted here)" if members[0].apparent else ""))
         )
         for record in members:
+            title = record.model + (", released" if record.released else "")
             for horizon in record.horizons:
                 if horizon.calibration is None:
                     reasons.append(f"{cohort}, {horizon.month:g} months: {horizon.reason}.")
-                    rows.append(Row(cells=(record.model, f"{horizon.month:g}", *(NOT_ESTIMABLE,) * 5)))
+                    rows.append(Row(cells=(title, f"{horizon.month:g}", *(NOT_ESTIMABLE,) * 5)))
                     continue
                 calibration = horizon.calibration
                 slope = calibration.slope
                 rows.append(
                     Row(
                         cells=(
-                            record.model,
+                            title,
                             f"{horizon.month:g}",
                             f"{calibration.observed:.3f} / {calibration.expected:.3f}",
                             estimate_text(calibration.ratio, calibration.ratio_low, calibration.ratio_high),
@@ -47,7 +48,7 @@ def absolute_risk_table(records: Sequence[RiskRecord], endpoint: str) -> Table:
                 rows.append(
                     Row(
                         cells=(
-                            record.model,
+                            title,
                             f"{integrated.start:g}-{integrated.end:g}",
                             "",
                             "",
@@ -72,9 +73,17 @@ def absolute_risk_table(records: Sequence[RiskRecord], endpoint: str) -> Table:
         ),
         rows=tuple(rows),
         notes=(
-            "A score has no probability of its own: the risk is that of a Cox model of the score alone, fitted on the"
-            " cohort of the cut-offs. ICI: mean absolute difference from a smoothed calibration curve. Rows over a span"
-            " of months give the integrated Brier score.",
+            *(
+                (
+                    "Rows named released: the baseline hazard of the released model times exp(log hazard), as a report"
+                    " states it; among discovery patients with their out-of-fold log hazards.",
+                )
+                if any(record.released for record in chosen)
+                else ()
+            ),
+            "Any other score has no probability of its own: the risk is that of a Cox model of the score alone, fitted on"
+            " the cohort of the cut-offs. ICI: mean absolute difference from a smoothed calibration curve. Rows over a"
+            " span of months give the integrated Brier score.",
             *dict.fromkeys(reasons),
         ),
     )

@@ -68,14 +68,14 @@ def _recalibrations(context: Context, reference: str, endpoint_name: str) -> lis
     found: list[Recalibration] = []
     for cohort in (name for name in table.own_cohorts if name not in seen):
         for model in models:
-            fit = next((f.cox for f in context.fits if (f.endpoint, f.model) == (endpoint_name, model)), None)
+            fit = next((f for f in context.fits if (f.endpoint, f.model) == (endpoint_name, model)), None)
             score = table.scores[model][endpoint_name]
             rows = table.rows(cohort) & endpoint.known & ~np.isnan(score)
             if fit is None or not rows.any():
                 continue
             found += recalibrate(
-                Place(cohort=cohort, endpoint=endpoint_name, model=model),
-                fit,
+                Place(cohort=cohort, endpoint=endpoint_name, model=model, released=fit.released),
+                fit.cox,
                 score[rows],
                 endpoint.outcome(rows),
                 AUC_MONTHS[endpoint_name],
