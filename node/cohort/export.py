@@ -95,6 +95,7 @@ _ENDS_CASE = frozenset(
         Exclusion.AFTER_TREATMENT_START.value,
         ReasonCode.CLINICAL_ROW_CONTRADICTS.value,
         ReasonCode.OUTSIDE_POPULATION.value,
+        Exclusion.RESULT_WITHDRAWN.value,
     }
 )
 """Reasons found later that make an exported case a wrong one."""
@@ -148,6 +149,9 @@ class Exporter:
 
     def _admit(self, found: FoundStudy) -> _Applicant | None:
         """The patient and row of a study; None when it is excluded by them."""
+        if found.refusal:
+            self._exclude(found, found.refusal)
+            return None
         identity = found.study.patient
         if not identity.patient_id:
             self._exclude(found, Exclusion.NO_PATIENT_ID)
@@ -324,10 +328,8 @@ class Exporter:
         for outcome in self.outcomes:
             study = self.linkage.pseudonyms.uid(outcome.study_instance_uid)
             reasons.pop(study, None)
-            if (
-                outcome.fate in (Fate.EXCLUDED, Fate.WITHDRAWN)
-                and outcome.reason != Exclusion.CHANGED_SINCE_EXPORT
-            ):
+            held = self._holds(self.linkage.pseudonyms.case_id(outcome.study_instance_uid))
+            if outcome.fate in (Fate.EXCLUDED, Fate.WITHDRAWN) and not held:
                 reasons[study] = outcome.reason
         with replaced(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

@@ -20,6 +20,13 @@ class Exclusion(StrEnum):
     PATIENT_HAS_CASE = "patient_has_case"
     CHANGED_SINCE_EXPORT = "changed_since_export"
     DUPLICATE_IMAGES = "duplicate_images"
+    NOT_FINISHED = "not_finished"
+    """Its newest job waits or runs: another export will see the result."""
+    CANCELLED = "cancelled"
+    RESULT_WITHDRAWN = "result_withdrawn"
+    NO_CASE_FOLDER = "no_case_folder"
+    NO_IMAGES = "no_images"
+    """The images left the inbox after the study was assessed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

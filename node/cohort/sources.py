@@ -14,10 +14,12 @@ from engines.clinical.table import ClinicalRow
 from engines.errors import CaseRefused
 from node.cohort.case import ResultUse
 from node.cohort.pseudonymise import Pseudonyms
+from node.cohort.selection import Exclusion
 from node.dicom.headers import read_folder
 from node.errors import InstanceRefused
 from node.job import Job, JobState
-from node.report.record import NotAssessable
+from node.ports import FAILED, UNCHANGED
+from node.report.record import NotAssessable, ReasonCode, Status
 from node.steps import Progress
 from node.storage.inbox import locate_study
 from node.storage.jobs import SqliteJobs
@@ -25,10 +27,9 @@ from node.study import CT_STORAGE, Instance, Study
 
 log = structlog.get_logger(__name__)
 
-FINISHED = frozenset(
-    {JobState.DONE, JobState.UNCONFIRMED, JobState.CONFIRMING, JobState.SENDING, JobState.SHELVED}
-)
-"""States of a job whose assessment has ended; a withdrawn or cancelled result is no case."""
+_UNDER_WAY = frozenset({JobState.WAITING, JobState.RUNNING})
+_LEAVES_EARLIER_RESULT = frozenset({"", UNCHANGED, FAILED})
+"""Outcomes of ended jobs that make no result for a case: the one of an earlier job stands."""
 
 
 class Prepare(Protocol):
@@ -58,6 +59,8 @@ class FoundStudy:
         name: for the operator: the job's number or the folder.
         make: gives the case folder; long for a folder of DICOM.
         discard: removes what ``make`` left, once the case is written.
+        refusal: why the study cannot be a case whatever its clinical row says; "" = it may be one.
+        revision: which result is taken although the newest job has none; "" = that of the newest.
     """
 
     name: str
@@ -66,10 +69,13 @@ class FoundStudy:
     make: Callable[[ClinicalRow | None, Progress], Prepared]
     discard: Callable[[], None]
     result: ResultUse
+    refusal: str = ""
+    revision: str = ""
 
     def digest(self, pseudonyms: Pseudonyms, *words: str) -> str:
         """Returns the keyed hash of the study's images and of ``words``: another hash is another source."""
         files = sorted(hash_file(path) for path in {image.path for image in self.images})
+        words = (*words, self.revision) if self.revision else words
         return pseudonyms.digest("source", *files, *words)
 
 
@@ -85,10 +91,10 @@ class NodeFolders:
 def find_finished_studies(
     folders: NodeFolders, prepare: Prepare, pseudonyms: Pseudonyms, work: Path
 ) -> tuple[FoundStudy, ...]:
-    """Returns the finished studies of a node, each with the case folder of its latest job.
+    """Returns every study of a node that has a job, each with the case folder of the job whose result stands.
 
-    A study whose case folder is damaged, or ends before the features because nobody had asked for a risk, is prepared
-    from its images like a folder of DICOM.
+    A study without such a job is among them, with the reason as its ``refusal``. A study whose case folder is damaged, or
+    ends before the features because nobody had asked for a risk, is prepared from its images like a folder of DICOM.
 
     Args:
         folders: of the node; without a database there is no study.
@@ -98,38 +104,61 @@ def find_finished_studies(
     """
     if not folders.database.exists():
         return ()
-    found: list[FoundStudy] = []
+    by_study: dict[str, list[Job]] = defaultdict(list)
     with SqliteJobs(folders.database) as jobs:
-        latest: dict[str, Job] = {}
-        shown: set[str] = set()
         for job in jobs.find():
-            if job.shown_at is not None:
-                shown.add(job.study_instance_uid)
-            known = latest.get(job.study_instance_uid)
-            if known is None or job.job_id > known.job_id:
-                latest[job.study_instance_uid] = job
-        for job in sorted(latest.values(), key=lambda job: job.job_id):
-            folder = folders.cases / str(job.job_id)
-            if job.state not in FINISHED or not (folder / "case.json").is_file():
-                continue
-            instances, _ = read_folder(locate_study(folders.inbox, job.study_instance_uid))
-            study = Study(study_instance_uid=job.study_instance_uid, instances=instances)
-            images = _images(instances)
-            if not images:
-                log.warning("a finished study has no images any more", job=job.job_id)
-                continue
-            own = work / pseudonyms.case_id(job.study_instance_uid)
-            found.append(
-                FoundStudy(
-                    name=f"job {job.job_id}",
-                    study=study,
-                    images=images,
-                    make=_FinishedCase(folder, _NewCase(prepare, study, own)),
-                    discard=_Discard(own),
-                    result=ResultUse(shown=job.study_instance_uid in shown, model=job.model_version),
-                )
+            by_study[job.study_instance_uid].append(job)
+    found: list[FoundStudy] = []
+    for own in sorted(by_study.values(), key=lambda own: max(job.job_id for job in own)):
+        own.sort(key=lambda job: job.job_id, reverse=True)
+        job, refusal = _choose_job(own)
+        folder = folders.cases / str(job.job_id)
+        if not refusal and not (folder / "case.json").is_file():
+            named = job.outcome == Status.NOT_ASSESSABLE
+            refusal = Status.NOT_ASSESSABLE.value if named else Exclusion.NO_CASE_FOLDER.value
+        instances = () if refusal else read_folder(locate_study(folders.inbox, job.study_instance_uid))[0]
+        images = _images(instances)
+        if not refusal and not images:
+            refusal = Exclusion.NO_IMAGES.value
+        if refusal:
+            log.info("a study has no finished case", study=job.study_instance_uid, reason=refusal)
+        study = Study(study_instance_uid=job.study_instance_uid, instances=instances)
+        prepared = work / pseudonyms.case_id(job.study_instance_uid)
+        later = [one for one in own if one.job_id > job.job_id and one.outcome != UNCHANGED]
+        found.append(
+            FoundStudy(
+                name=f"job {job.job_id}",
+                study=study,
+                images=images,
+                make=_FinishedCase(folder, _NewCase(prepare, study, prepared)),
+                discard=_Discard(prepared),
+                result=ResultUse(shown=any(one.shown_at is not None for one in own), model=job.model_version),
+                refusal=refusal,
+                revision=f"job {job.job_id}" if later else "",
             )
+        )
     return tuple(found)
+
+
+def _choose_job(own: Sequence[Job]) -> tuple[Job, str]:
+    """The job whose result stands, or the newest that says why there is none, and that reason.
+
+    Args:
+        own: jobs of one study, the newest first.
+    """
+    for job in own:
+        if job.state in _UNDER_WAY:
+            return job, Exclusion.NOT_FINISHED.value
+        if job.outcome in _LEAVES_EARLIER_RESULT:
+            continue
+        if job.state is JobState.WITHDRAWN:
+            return job, Exclusion.RESULT_WITHDRAWN.value
+        if job.state is JobState.CANCELLED:
+            return job, Exclusion.CANCELLED.value
+        return job, ""
+    telling = next((job for job in own if job.outcome != UNCHANGED), own[0])
+    cancelled = telling.state is JobState.CANCELLED
+    return telling, (Exclusion.CANCELLED if cancelled else ReasonCode.PROCESSING_FAILED).value
 
 
 def find_folder_studies(
