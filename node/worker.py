@@ -134,8 +134,8 @@ class Worker:
             return self._finish(job, JobState.DONE, _NOTHING_TO_DELIVER[conclusion.outcome])
         if not objects:
             return self._shelve(job, "the assessment left no objects to deliver")
-        earlier = self.jobs.deliveries(job.job_id)
-        deliveries = destination.send(objects, retry=job.attempt > 0 or bool(earlier))
+        sent_before = job.attempt > 0 or job.shown_at is not None or bool(self.jobs.deliveries(job.job_id))
+        deliveries = destination.send(objects, retry=sent_before)
         self.jobs.record_deliveries(job.job_id, deliveries, destination.name, self.clock.now())
         return self._judge(job, deliveries, destination)
 

@@ -177,10 +177,14 @@ class SqliteJobs:
             return tuple(self.get(row["job_id"]) for row in rows)
 
     def conclude(self, job_id: int, owner: str, conclusion: Conclusion, now: datetime) -> Job:
-        """RUNNING becomes SENDING: the objects are built, the attempts of the delivery start at 0."""
+        """RUNNING becomes SENDING: the objects are built, the attempts of the delivery start at 0.
+
+        The answers to the objects of an earlier conclusion go: the archive is not asked to commit itself to those.
+        """
         with self._lock, write_transaction(self._connection) as connection:
             self._check_owner(job_id, owner)
             check_move(self.get(job_id).state, JobState.SENDING)
+            connection.execute("DELETE FROM delivery WHERE job_id = ?", (job_id,))
             connection.execute(
                 "UPDATE job SET state = ?, attempt = 0, due_at = ?, updated_at = ?, lease_owner = '', "
                 "lease_until = NULL, error = '', outcome = ?, model_version = ?, objects = ? WHERE job_id = ?",

@@ -100,6 +100,23 @@ def test_a_retry_assesses_again_and_does_not_send_the_old_report(worker, clock, 
     assert worker.jobs.conclusion(job.job_id).error == ""
 
 
+def test_a_retried_job_is_done_when_the_archive_commits_to_the_new_objects_alone(
+    worker, jobs, clock, failure, tmp_path
+):
+    fail_for_good(worker, clock, failure)
+    destination = FakeDestination(commits=True)
+    job = worker.deliver_next(destination)
+    jobs.retry(job.job_id, clock.now())
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "1.2.dcm").touch()
+    worker.assess_next(lambda _: Conclusion(objects=tmp_path / "good", outcome="assessed"), failure)
+    assert worker.deliver_next(destination).state is JobState.CONFIRMING
+    assert destination.sent[-1] == ("1.2", True)  # an object that is as before may be there already
+    (transaction,) = destination.transactions
+    confirmed = jobs.confirm(transaction, ["1.2"], "", clock.now())
+    assert (confirmed.state, confirmed.error) == (JobState.DONE, "")
+
+
 def test_a_report_for_nobody_leaves_the_job_on_the_shelf_at_once(worker, clock, tmp_path):
     (tmp_path / "empty").mkdir()
     job = fail_for_good(
