@@ -10,7 +10,7 @@ from engines.models.promotion import CandidateRecord, Decision, unseen_cases
 from train.fit_folder import ConcordanceRecord
 from train.gate import GateRules, Verdict, judge_candidate, plan_power
 from train.locked import Ledger, Look, end_look, note_look
-from train.locked_scores import score_locked
+from train.locked_scores import count_compared, score_locked
 from train.night_cohort import NightCase
 
 CHANCE = 0.5
@@ -42,7 +42,7 @@ class Judgement:
     """What came of a contest.
 
     Attributes:
-        planned_power: probability to release an equal model, from the number of cases alone.
+        planned_power: probability to release an equal model, from the number of cases to be compared alone.
         reasons: of the decision, in sentences.
         verdict: of the gate; None = the locked cases were not read.
         compared: which model of both was compared.
@@ -77,8 +77,9 @@ def judge_contest(
     unseen = {case.case_id for case in unseen_cases((one.seen for one in contest.locked), records)}
     cases = tuple(one for one in contest.locked if one.identity.case_id in unseen)
     notes = [*_note_overlap(len(contest.locked) - len(cases)), *_note_shown(cases)]
-    power = plan_power(len(cases), rules.margin)
-    closed = _find_obstacle(contest, rules, len(cases), power)
+    compared = count_compared(cases, contest.candidate, contest.running)
+    power = plan_power(compared, rules.margin)
+    closed = _find_obstacle(contest, rules, (len(cases), compared), power)
     if closed is not None:
         decision, reason = closed
         return Judgement(
@@ -107,9 +108,10 @@ def judge_contest(
 
 
 def _find_obstacle(
-    contest: Contest, rules: GateRules, cases: int, power: float
+    contest: Contest, rules: GateRules, counts: tuple[int, int], power: float
 ) -> tuple[Decision, str] | None:
-    """Why the locked cases are not read; None when they are."""
+    """Why the locked cases are not read; None when they are. ``counts``: of the cases, and of those to be compared."""
+    cases, compared = counts
     for entry in contest.own:
         if entry.model != ModelName.MMF:
             continue
@@ -127,8 +129,9 @@ def _find_obstacle(
             " install it with --trained-elsewhere if it has seen no patient of this site"
         )
     if power < rules.minimum_power:
+        words = f"{compared} of {cases} locked cases have every variable of MMF"
         return Decision.CANNOT_DECIDE, (
-            f"{cases} locked cases: with a margin of {rules.margin:g} an equal model would be released in {power:.0%} of"
+            f"{words if compared < cases else f'{cases} locked cases'}: with a margin of {rules.margin:g} an equal model would be released in {power:.0%} of"
             f" tries, at least {rules.minimum_power:.0%} are asked for"
         )
     return None

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.case import Case
-from engines.clinical.variables import decode_variables
+from engines.clinical.variables import ClinicalVariables, decode_variables
 from engines.endpoint import Endpoint
 from engines.mmf import ModelName
 from engines.models.model import EndpointScores, Model
@@ -37,6 +37,19 @@ class LockedScores:
     left_out: int
 
 
+def count_compared(cases: Sequence[NightCase], candidate: Model, running: Model | None) -> int:
+    """Returns how many cases ``score_locked`` will compare, from their clinical variables alone: no outcome is read.
+
+    Args:
+        cases: with both outcomes known.
+        candidate: the new model.
+        running: the model in service, None when there is none.
+    """
+    models = [candidate] if running is None else [candidate, running]
+    complete = sum(all(_gives_mmf(_read_clinical(one), model) for model in models) for one in cases)
+    return complete if _are_enough(complete, len(cases)) else len(cases)
+
+
 def score_locked(cases: Sequence[NightCase], candidate: Model, running: Model | None) -> LockedScores:
     """Returns log hazards of both models for every locked case.
 
@@ -59,7 +72,7 @@ def score_locked(cases: Sequence[NightCase], candidate: Model, running: Model | 
             for endpoint in Endpoint
         )
     ]
-    enough = len(complete) >= LEAST_COMPLETE * len(cases)
+    enough = _are_enough(len(complete), len(cases))
     compared = ModelName.MMF if enough else ModelName.ENSEMBLE_DL
     kept = complete if enough else list(range(len(cases)))
     rows: dict[Endpoint, LockedRows] = {}
@@ -80,9 +93,22 @@ def score_locked(cases: Sequence[NightCase], candidate: Model, running: Model | 
     return LockedScores(rows=rows, compared=compared, left_out=len(cases) - len(kept))
 
 
+def _are_enough(complete: int, cases: int) -> bool:
+    return complete >= LEAST_COMPLETE * cases
+
+
+def _gives_mmf(clinical: ClinicalVariables, model: Model) -> bool:
+    """Whether a model can give MMF for both endpoints; the locked cases are scored without radiomic features."""
+    fitted = [model.risk_models.get((endpoint, ModelName.MMF)) for endpoint in Endpoint]
+    return all(one is not None and not one.needs_radiomic and not one.lacking(clinical) for one in fitted)
+
+
+def _read_clinical(one: NightCase) -> ClinicalVariables:
+    return decode_variables(one.case.read_json("clinical") if one.case.has("clinical") else {})
+
+
 def _score_case(one: NightCase, model: Model) -> dict[Endpoint, EndpointScores]:
-    content = one.case.read_json("clinical") if one.case.has("clinical") else {}
-    scores = model.score(_read_input(one.case, model, one.identity.case_id), decode_variables(content))
+    scores = model.score(_read_input(one.case, model, one.identity.case_id), _read_clinical(one))
     return {entry.endpoint: entry for entry in scores.endpoints}
 
 
