@@ -45,7 +45,7 @@ class LockedSet:
         opened: aware time; patients first seen since then may enter.
         patients: their keys; they enter while the set is open.
         looks: every reading, in order.
-        retired: when its looks were used up and its patients went to training; None = in use.
+        retired: when its looks were used up and its patients left the gate; None = in use.
     """
 
     number: int
@@ -101,8 +101,9 @@ def assign_patients(
 ) -> Ledger:
     """Returns the ledger with every patient assigned; who was assigned before stays where he is.
 
-    A set whose looks are used up is retired first: its patients go to training, and only patients who come from now on
-    enter the next one. Whether a new patient is locked follows from his key alone.
+    A set whose looks are used up is retired first: its patients may be learned from, but for those whom the site keeps
+    for testing, whom the caller leaves out of training for ever; and only patients who come from now on enter the next
+    one. Whether a new patient is locked follows from his key alone.
 
     Args:
         ledger: as it was.

@@ -136,13 +136,14 @@ class NightReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Night:
-    """The cohort of a night, sorted."""
+    """The cohort of a night, sorted; ``spoiled`` are patients kept for testing whom a model has learned from."""
 
     learning: tuple[NightCase, ...]
     locked: tuple[NightCase, ...]
     ledger: Ledger
     verdict: FollowUpVerdict
     flow: tuple[tuple[str, int], ...]
+    spoiled: int
 
 
 Tell = Callable[[str], None]
@@ -188,18 +189,21 @@ def _gather(plan: NightPlan, store: ModelStore, now: datetime) -> _Night:
     for version in store.versions():
         record = read_record(store, version)
         learned |= {seen.patient_key for seen in record.cases} if record else set()
+    kept = read_kept_patients(plan.cohort, cases)
     ledger = assign_patients(
         read_ledger(plan.runs / LEDGER_NAME),
         [one.identity.patient_key for one in cases],
         plan.locks,
         now,
         learned=frozenset(learned),
-        kept=read_kept_patients(plan.cohort, cases),
+        kept=kept,
     )
     keys = ledger.locked()
     ripe = [one for one in cases if _followed_long_enough(one, plan.minimum_follow_up_months)]
     locked = tuple(one for one in ripe if one.identity.patient_key in keys and one.labelled)
-    learning = tuple(one for one in ripe if one.identity.patient_key not in keys)
+    # who is kept for testing may leave the gate with a retired set, or never enter it, but trains nothing
+    learning = tuple(one for one in ripe if one.identity.patient_key not in keys | kept)
+    aside = sum(one.identity.patient_key in kept - keys for one in ripe)
     flow = (
         ("cases in the cohort", len(cases)),
         ("could not be followed long enough yet", len(cases) - len(ripe)),
@@ -208,6 +212,7 @@ def _gather(plan: NightPlan, store: ModelStore, now: datetime) -> _Night:
             "locked, outcome not known yet",
             sum(one.identity.patient_key in keys and not one.labelled for one in ripe),
         ),
+        ("kept for testing by the site and not locked: never learned from", aside),
         ("to learn from, with both outcomes", sum(one.labelled for one in learning)),
         ("to learn from without outcome (autoencoder alone)", sum(not one.labelled for one in learning)),
     )
@@ -217,6 +222,7 @@ def _gather(plan: NightPlan, store: ModelStore, now: datetime) -> _Night:
         ledger=ledger,
         verdict=read_follow_up_verdict(plan.cohort),
         flow=flow,
+        spoiled=len(kept & learned),
     )
 
 
@@ -254,7 +260,11 @@ def _stop(
 ) -> NightReport:
     LOG.warning("no training tonight", status=status.value, reason="; ".join(notes))
     return NightReport(
-        status=status, started=started, flow=night.flow, notes=tuple(notes), looks=_looks(plan, night.ledger)
+        status=status,
+        started=started,
+        flow=night.flow,
+        notes=(*notes, *_note_spoiled(night)),
+        looks=_looks(plan, night.ledger),
     )
 
 
@@ -339,7 +349,16 @@ def _note_cohort(night: _Night) -> tuple[str, ...]:
         notes.append(
             f"follow-up was refused and accepted by {verdict.accepted_by}: {'; '.join(verdict.refusals)}"
         )
-    return tuple(notes)
+    return (*notes, *_note_spoiled(night))
+
+
+def _note_spoiled(night: _Night) -> tuple[str, ...]:
+    if not night.spoiled:
+        return ()
+    return (
+        f"{night.spoiled} patients whom the site keeps for testing were learned from before: what such a model says of them"
+        " tests nothing",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

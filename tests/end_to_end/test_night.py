@@ -8,15 +8,16 @@ import pytest
 
 from engines.case import check_case, seal_case, write_json
 from engines.endpoint import Endpoint
-from engines.models.promotion import CandidateRecord, Decision, SeenCase
+from engines.models.promotion import CandidateRecord, Decision, SeenCase, write_record
+from engines.models.store import ModelStore
 from tests.loop_cohort import add_cases, draw_balls, draw_patients
 from tests.model_folder import write_small_model
 from train.contest import Contest, judge_contest
 from train.errors import CohortRefused
 from train.fit_folder import ConcordanceRecord
 from train.fit_plan import FitPlan
-from train.gate import GateRules
-from train.locked import Ledger, LockRules, assign_patients
+from train.gate import GateRules, plan_power
+from train.locked import Ledger, Look, LockRules, assign_patients, note_look, write_ledger
 from train.night_cohort import digest_cases, read_night_cases, take_snapshot
 from train.night_report import describe_json, write_night_report
 from train.nightly import NightPlan, NightStatus, run_nightly
@@ -139,6 +140,24 @@ def test_too_few_locked_cases_are_said_with_the_power(models, cohort):
     assert saved == []
 
 
+@pytest.mark.parametrize(("bare", "compared"), [(4, 8), (7, 12)])
+def test_the_power_is_planned_from_the_cases_that_will_be_compared(models, cohort, bare, compared):
+    """Four of twelve lack the variables of MMF: eight are compared. Seven: Ensemble-DL is compared on all twelve."""
+    for folder in sorted(cohort.iterdir())[:bare]:
+        case, identity = check_case(folder)
+        write_json({}, folder / "clinical.json")
+        seal_case(case, identity)
+    cases = read_night_cases(cohort)
+    found, _ = judge(contest(models, cases))
+    assert found.verdict.patients == compared
+    assert found.planned_power == plan_power(compared, LOOSE.margin)
+    least = (plan_power(8, 0.5) + plan_power(12, 0.5)) / 2
+    strict, saved = judge(contest(models, cases), GateRules(margin=0.5, minimum_power=least))
+    if compared < 12:
+        assert "8 of 12 locked cases have every variable of MMF: with a margin of 0.5" in strict.reasons[0]
+    assert bool(saved) == (compared == 12)
+
+
 def test_cases_that_a_model_has_learned_from_are_left_out(models, cohort):
     cases = read_night_cases(cohort)
     twin = SeenCase(case_id="other", patient_key="other", images=cases[1].seen.images)
@@ -174,6 +193,41 @@ def test_a_night_with_nothing_new_trains_nothing(cohort, tmp_path):
     paths = write_night_report(report, tmp_path / "runs")
     assert json.loads(paths["json"].read_text())["status"] == "nothing new"
     assert "nothing was trained" in paths["md"].read_text()
+
+
+def test_whom_the_site_keeps_for_testing_is_never_learned_from_also_after_his_locked_set_is_retired(
+    cohort, tmp_path
+):
+    cases = read_night_cases(cohort)
+    kept = {one.identity.case_id: one.identity.patient_key for one in cases[:3]}
+    words = [
+        f"{one.identity.case_id},{'testing' if one.identity.case_id in kept else 'training'}" for one in cases
+    ]
+    (cohort / "splits.csv").write_text("\n".join(["case_id,split", *words]) + "\n")
+    plan = night_plan(cohort, tmp_path, locks=LockRules(share=0.0, looks=1))
+    fresh = run_nightly(plan, lambda: NIGHT, lambda _: None)
+    assert dict(fresh.flow)["locked, with both outcomes"] == 3
+    keys = [one.identity.patient_key for one in cases]
+    ledger = assign_patients(Ledger(), keys, plan.locks, NIGHT, kept=frozenset(kept.values()))
+    look = Look(at=NIGHT, candidate="1", running="2", patients=3)
+    write_ledger(note_look(ledger, look), plan.runs / "locked.json")
+    retired = run_nightly(plan, lambda: NIGHT, lambda _: None)
+    assert dict(retired.flow)["locked, with both outcomes"] == 0
+    assert dict(retired.flow)["to learn from, with both outcomes"] == 9
+    assert dict(retired.flow)["kept for testing by the site and not locked: never learned from"] == 3
+
+
+def test_a_patient_kept_for_testing_whom_a_model_has_learned_from_is_told(models, cohort, tmp_path):
+    first, *others = read_night_cases(cohort)
+    words = [f"{first.identity.case_id},testing", *(f"{one.identity.case_id},training" for one in others)]
+    (cohort / "splits.csv").write_text("\n".join(["case_id,split", *words]) + "\n")
+    plan = night_plan(cohort, tmp_path)
+    store = ModelStore(plan.store)
+    write_small_model(tmp_path / "model", version="1")
+    store.install(tmp_path / "model")
+    write_record(store, CandidateRecord(version="1", sha256=models[0].sha256, cases=(first.seen,)))
+    report = run_nightly(plan, lambda: NIGHT, lambda _: None)
+    assert "1 patients whom the site keeps for testing were learned from before" in " ".join(report.notes)
 
 
 def test_patients_who_could_not_be_followed_long_enough_are_not_learned_from_whatever_happened(
