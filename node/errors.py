@@ -43,6 +43,10 @@ class SecretRefused(MmfError):
     """The site's secret for pseudonyms cannot be trusted. Restore it from the backup and its mode 0600; a new secret would give every patient a second pseudonym."""
 
 
+class PatientAmbiguous(MmfError):
+    """A patient identifier without issuer fits several patients of the site's register. State the issuer."""
+
+
 class ExportRefused(MmfError):
     """The cohort cannot take what is exported. Do what the message says, or choose another cohort folder."""
 

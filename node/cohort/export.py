@@ -30,7 +30,7 @@ from node.cohort.selection import Exclusion, Scan, choose_index_scan
 from node.cohort.sources import FoundStudy
 from node.conclusion import examined_on
 from node.eligibility import judge_eligibility
-from node.errors import ExportRefused
+from node.errors import ExportRefused, PatientAmbiguous
 from node.report.record import NotAssessable, ReasonCode
 
 log = structlog.get_logger(__name__)
@@ -122,6 +122,7 @@ class Exporter:
     tell: Tell
     outcomes: list[Outcome] = field(default_factory=list)
     _images: dict[str, str] = field(default_factory=dict)
+    _issuers: dict[str, set[str]] = field(default_factory=dict)
 
     def run(self, studies: Sequence[FoundStudy]) -> tuple[Outcome, ...]:
         """Exports the studies and returns what became of each; the register is saved after every case.
@@ -133,6 +134,7 @@ class Exporter:
         if not self.plan.dry_run:
             open_cohort(self.plan)
         self._images = read_image_hashes(self.plan.cohort)
+        self._issuers = _list_issuers(studies)
         by_patient: dict[str, list[_Applicant]] = defaultdict(list)
         for found in studies:
             applicant = self._admit(found)
@@ -163,7 +165,17 @@ class Exporter:
         if row is None and not self.plan.unlabelled:
             self._exclude(found, Exclusion.NO_CLINICAL_ROW)
             return None
-        patient = self.linkage.patient(identity.patient_id, identity.issuer_of_patient_id)
+        issuer = identity.issuer_of_patient_id
+        if not issuer and len(self._issuers[identity.patient_id]) > 1:
+            self._exclude(
+                found, Exclusion.AMBIGUOUS_PATIENT, "studies of this export give it several issuers"
+            )
+            return None
+        try:
+            patient = self.linkage.patient(identity.patient_id, issuer)
+        except PatientAmbiguous as refused:
+            self._exclude(found, Exclusion.AMBIGUOUS_PATIENT, str(refused))
+            return None
         if row is not None and row.treatment_start is not None:
             self.linkage.note_start(patient, row.treatment_start)
         day = examined_on(found.images)
@@ -335,6 +347,15 @@ class Exporter:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("study", "reason"))
             writer.writerows(sorted(reasons.items()))
+
+
+def _list_issuers(studies: Sequence[FoundStudy]) -> dict[str, set[str]]:
+    """Issuers by patient identifier: whose study comes first must not decide who an identifier without issuer is."""
+    issuers: dict[str, set[str]] = defaultdict(set)
+    for identity in (found.study.patient for found in studies if not found.refusal):
+        if identity.issuer_of_patient_id:
+            issuers[identity.patient_id].add(identity.issuer_of_patient_id)
+    return issuers
 
 
 def _name_refusal(refused: RegistrationRefused | SegmentationRefused) -> ReasonCode:

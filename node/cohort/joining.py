@@ -11,7 +11,7 @@ from engines.endpoint import Endpoint
 from node.cohort.completeness import Completeness, Followed, assess_completeness
 from node.cohort.linkage import Linkage, LinkedCase, LinkedPatient
 from node.cohort.outcomes import DAYS_PER_MONTH, FollowUp, OutcomeRow, PatientOutcome, describe_outcome
-from node.errors import OutcomesRefused
+from node.errors import OutcomesRefused, PatientAmbiguous
 
 FOLLOW_UP_NAME = "follow_up.json"
 """In a case: how long the patient could be followed. In the cohort: completeness of the follow-up and its verdict."""
@@ -103,8 +103,9 @@ def plan_join(cohort: Path, linkage: Linkage, rows: Sequence[OutcomeRow], rules:
     faults: list[str] = []
     joined: list[Joined] = []
     without_case: list[int] = []
+    patients = _find_patients(linkage, rows, faults)
     for row in rows:
-        patient = _find_patient(linkage, row)
+        patient = patients.get(row.row)
         own = [case for case in cases.values() if patient is not None and case.patient_key == patient.key]
         if patient is None or not own:
             without_case.append(row.row)
@@ -188,13 +189,24 @@ def read_follow_up(case: Case, case_id: str) -> dict[Endpoint, FollowUp]:
     return found
 
 
-def _find_patient(linkage: Linkage, row: OutcomeRow) -> LinkedPatient | None:
-    for patient in linkage.patients.values():
-        if patient.patient_id == row.patient_id and (
-            not row.issuer or not patient.issuer or patient.issuer == row.issuer
-        ):
-            return patient
-    return None
+def _find_patients(
+    linkage: Linkage, rows: Sequence[OutcomeRow], faults: list[str]
+) -> dict[int, LinkedPatient | None]:
+    """The patient of each row, None where the register has none; two rows for one patient are a fault."""
+    found: dict[int, LinkedPatient | None] = {}
+    first: dict[str, int] = {}
+    for row in rows:
+        try:
+            patient = found[row.row] = linkage.find_patient(row.patient_id, row.issuer)
+        except PatientAmbiguous as refused:
+            faults.append(f"row {row.row}, column issuer: {refused}")
+            continue
+        earlier = row.row if patient is None else first.setdefault(patient.key, row.row)
+        if earlier != row.row:
+            faults.append(
+                f"row {row.row}, column patient_id: the same patient of the register as row {earlier}; state both issuers"
+            )
+    return found
 
 
 def _join_case(

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError
 
 from node.cohort.pseudonymise import Pseudonyms, open_pseudonyms
-from node.errors import SecretRefused
+from node.errors import PatientAmbiguous, SecretRefused
 
 SCHEMA = "mmf-linkage"
 SCHEMA_VERSION = 1
@@ -97,13 +97,33 @@ class Linkage:
             cases={case.case_id: case for case in found.cases},
         )
 
+    def find_patient(self, patient_id: str, issuer: str) -> LinkedPatient | None:
+        """Returns the patient known before, or None; an issuer that one source leaves out does not make two patients.
+
+        Raises:
+            PatientAmbiguous: the issuer is not given and several patients have this identifier.
+        """
+        own = [known for known in self.patients.values() if known.patient_id == patient_id]
+        exact = [known for known in own if known.issuer == issuer]
+        fitting = own if not issuer else exact or [known for known in own if not known.issuer]
+        if len(fitting) > 1:
+            issuers = ", ".join(sorted(known.issuer or "none" for known in fitting))
+            raise PatientAmbiguous(
+                f"the patient identifier has no issuer, {len(fitting)} patients of the register have it: issuers {issuers}"
+            )
+        return fitting[0] if fitting else None
+
     def patient(self, patient_id: str, issuer: str) -> LinkedPatient:
-        """Returns the patient, known before or new; an issuer that one source leaves out does not make two patients."""
-        for known in self.patients.values():
-            if known.patient_id == patient_id and (known.issuer == issuer or not issuer or not known.issuer):
-                if issuer and not known.issuer:
-                    self.patients[known.key] = replace(known, issuer=issuer)
-                return self.patients[known.key]
+        """Returns the patient, known before or new.
+
+        Raises:
+            PatientAmbiguous: the issuer is not given and several patients have this identifier.
+        """
+        known = self.find_patient(patient_id, issuer)
+        if known is not None:
+            if issuer and not known.issuer:
+                self.patients[known.key] = replace(known, issuer=issuer)
+            return self.patients[known.key]
         key = self.pseudonyms.patient_key(issuer, patient_id)
         self.patients[key] = LinkedPatient(key=key, patient_id=patient_id, issuer=issuer)
         return self.patients[key]

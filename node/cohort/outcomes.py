@@ -262,12 +262,21 @@ def _day(row: OutcomeRow, name: str) -> date | None:
 
 
 def _faults_of_identity(rows: Sequence[OutcomeRow]) -> list[str]:
-    first: dict[tuple[str, str], int] = {}
+    """One row a patient; without its issuer an identifier may be any patient's who has it."""
+    earlier: dict[str, list[OutcomeRow]] = {}
     faults: list[str] = []
     for row in rows:
-        earlier = first.setdefault((row.patient_id, row.issuer), row.row)
-        if earlier != row.row:
-            faults.append(f"row {row.row}, column patient_id: the same patient as in row {earlier}")
+        for other in earlier.setdefault(row.patient_id, []):
+            if other.issuer == row.issuer:
+                faults.append(f"row {row.row}, column patient_id: the same patient as in row {other.row}")
+                break
+            if not (other.issuer and row.issuer):
+                faults.append(
+                    f"row {row.row}, column issuer: the identifier stands in row {other.row} too, and one of them has no"
+                    " issuer: it may be the same patient"
+                )
+                break
+        earlier[row.patient_id].append(row)
     return faults
 
 

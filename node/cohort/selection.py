@@ -14,6 +14,8 @@ class Exclusion(StrEnum):
 
     NO_CLINICAL_ROW = "no_clinical_row"
     NO_PATIENT_ID = "no_patient_id"
+    AMBIGUOUS_PATIENT = "ambiguous_patient"
+    """Its patient identifier has no issuer, and those of several issuers are known."""
     NO_STUDY_DATE = "no_study_date"
     AFTER_TREATMENT_START = "after_treatment_start"
     NOT_INDEX_SCAN = "not_index_scan"
