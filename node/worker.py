@@ -4,8 +4,9 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -83,24 +84,30 @@ class Worker:
             tell_failure: writes the report of a job whose every try failed; it goes to the archive before the job is
                 shelved. None = there is no such report.
 
-        This is one of the two places where every exception is caught: a fault in one study must not end the worker.
+        A job that was handed back after its last try was lost with its worker is not assessed again: its failure is told.
+
+        This is one of the places where every exception is caught: a fault in one study must not end the worker.
         """
         job = self.jobs.claim(JobState.WAITING, self.name, self.clock.now(), self.rules.lease_seconds)
         if job is None:
             return None
+        if job.attempt >= self.rules.assessment_tries:
+            tried = replace(job, attempt=job.attempt - 1)
+            return self._settle(job, partial(self._fail, tried, job.error, tell_failure))
         log.info("assessment begins", job=job.job_id, study=job.study_instance_uid, attempt=job.attempt)
         try:
             with Lease(self, job):
                 conclusion = assess(job)
             return self.jobs.conclude(job.job_id, self.name, conclusion, self.clock.now())
         except JobMoveRefused as error:
-            log.warning("the job was taken away meanwhile", job=job.job_id, reason=str(error))
+            _drop(job, error)
             return None
         except MmfError as error:
-            return self._fail(job, f"{type(error).__name__}: {error}", tell_failure)
+            reason = f"{type(error).__name__}: {error}"
         except Exception as error:
             log.exception("an assessment failed", job=job.job_id, study=job.study_instance_uid)
-            return self._fail(job, f"{type(error).__name__}: {error}", tell_failure)
+            reason = f"{type(error).__name__}: {error}"
+        return self._settle(job, partial(self._fail, job, reason, tell_failure))
 
     def deliver_next(self, destination: Destination | None) -> Job | None:
         """Delivers the objects of the next job in SENDING and returns it as it stands afterwards, or None.
@@ -115,15 +122,25 @@ class Worker:
             with Lease(self, job):
                 return self._deliver(job, destination)
         except JobMoveRefused as error:
-            log.warning("the job was taken away meanwhile", job=job.job_id, reason=str(error))
+            _drop(job, error)
             return None
         except DeliveryPostponed as error:
-            return self._postpone_delivery(job, str(error), self.rules.delivery_tries)
+            after = partial(self._postpone_delivery, job, str(error), self.rules.delivery_tries)
         except MmfError as error:
-            return self._shelve(job, f"{type(error).__name__}: {error}")
+            after = partial(self._shelve, job, f"{type(error).__name__}: {error}")
         except Exception as error:
             log.exception("a delivery failed", job=job.job_id, study=job.study_instance_uid)
-            return self._postpone_delivery(job, f"{type(error).__name__}: {error}", self.rules.bounded_tries)
+            reason = f"{type(error).__name__}: {error}"
+            after = partial(self._postpone_delivery, job, reason, self.rules.bounded_tries)
+        return self._settle(job, after)
+
+    def _settle(self, job: Job, act: Callable[[], Job]) -> Job | None:
+        """Records what becomes of a job whose work failed; nothing when it was taken away meanwhile."""
+        try:
+            return act()
+        except JobMoveRefused as error:
+            _drop(job, error)
+            return None
 
     def _deliver(self, job: Job, destination: Destination | None) -> Job:
         conclusion = self.jobs.conclusion(job.job_id)
@@ -182,7 +199,8 @@ class Worker:
         try:
             with Lease(self, job):
                 conclusion = tell_failure(job, error)
-        except (MmfError, OSError) as second:
+        except Exception as second:
+            log.exception("a failure cannot be told", job=job.job_id, study=job.study_instance_uid)
             return self._shelve(job, f"{error}; its report could not be written: {second}")
         if not any(conclusion.objects.rglob("*.dcm")):
             return self._shelve(job, error)
@@ -208,6 +226,10 @@ class Worker:
     def _shelve(self, job: Job, error: str) -> Job:
         log.error("job shelved", job=job.job_id, study=job.study_instance_uid, error=error)
         return self.jobs.move(job.job_id, JobState.SHELVED, self.clock.now(), owner=self.name, error=error)
+
+
+def _drop(job: Job, error: JobMoveRefused) -> None:
+    log.warning("the job was taken away meanwhile", job=job.job_id, reason=str(error))
 
 
 class Lease:

@@ -150,30 +150,38 @@ class SqliteJobs:
 
         Args:
             now: leases that ended before this are lost.
-            maximum_tries: a job that lost this many workers is shelved: it may be what kills them.
+            maximum_tries: a job that lost this many workers, and may be what kills them, waits for one only to tell its
+                failure; it is shelved when that is lost too.
             owner: leases of this holder are lost too ("" = every lease: the node starts, and holds the lock on its
                 data folder).
             blame: False when the worker was told to stop: the try does not count.
         """
         with self._lock, write_transaction(self._connection) as connection:
             rows = connection.execute(
-                "SELECT job_id, state, attempt, lease_owner FROM job WHERE lease_owner <> '' "
+                "SELECT job_id, state, attempt, lease_owner, error FROM job WHERE lease_owner <> '' "
                 "AND (lease_until < ? OR ? = '' OR lease_owner = ?)",
                 (encode_time(now), owner, owner),
             ).fetchall()
             for row in rows:
                 before, tries = JobState(row["state"]), row["attempt"] + blame
-                error = f"the process {row['lease_owner']} that held this job is gone" if blame else ""
+                loss = f"the process {row['lease_owner']} that held this job is gone"
                 after = before
                 if before is JobState.RUNNING:
-                    after = JobState.SHELVED if tries >= maximum_tries else JobState.WAITING
+                    after = JobState.SHELVED if tries > maximum_tries else JobState.WAITING
                     check_move(before, after)
                 connection.execute(
                     "UPDATE job SET state = ?, attempt = ?, lease_owner = '', lease_until = NULL, due_at = ?, "
                     "updated_at = ?, error = ? WHERE job_id = ?",
-                    (after, tries, encode_time(now), encode_time(now), error, row["job_id"]),
+                    (
+                        after,
+                        tries,
+                        encode_time(now),
+                        encode_time(now),
+                        loss if blame else row["error"],
+                        row["job_id"],
+                    ),
                 )
-                _note(connection, row["job_id"], now, after, error or "the worker was told to stop")
+                _note(connection, row["job_id"], now, after, loss if blame else "the worker was told to stop")
             return tuple(self.get(row["job_id"]) for row in rows)
 
     def conclude(self, job_id: int, owner: str, conclusion: Conclusion, now: datetime) -> Job:

@@ -135,6 +135,64 @@ def test_a_report_that_cannot_be_written_is_told_beside_the_reason(worker, clock
     assert "could not be written: no Patient ID" in job.error
 
 
+def test_a_report_that_fails_in_any_way_keeps_the_reason_and_the_worker(worker, clock):
+    def tell(job, error):
+        raise ValueError("bad header")
+
+    job = fail_for_good(worker, clock, tell)
+    assert job.state is JobState.SHELVED
+    assert job.error == "ZeroDivisionError: a fault of ours; its report could not be written: bad header"
+
+
+@pytest.mark.parametrize("tries_before", [0, 1], ids=["to be tried again", "last try"])
+def test_a_job_that_is_cancelled_while_its_assessment_fails_stays_cancelled(
+    worker, jobs, clock, failure, tries_before
+):
+    def cancel_and_fail(job):
+        jobs.cancel(job.job_id, clock.now())
+        assess(job)
+
+    for _ in range(tries_before):
+        worker.assess_next(assess, failure)
+        clock.advance(10)
+    assert worker.assess_next(cancel_and_fail, failure) is None
+    assert jobs.find()[0].state is JobState.CANCELLED
+
+
+def test_a_job_that_is_cancelled_while_its_delivery_fails_stays_cancelled(worker, jobs, clock, failure):
+    class Cancelling(FakeDestination):
+        def send(self, paths, *, retry):
+            jobs.cancel(1, clock.now())
+            raise OSError("the line is cut")
+
+    fail_for_good(worker, clock, failure)
+    assert worker.deliver_next(Cancelling()) is None
+    assert jobs.find()[0].state is JobState.CANCELLED
+
+
+def test_a_study_that_kills_its_worker_with_every_try_is_told_of_and_not_assessed_again(
+    worker, jobs, clock, failure
+):
+    for _ in range(worker.rules.assessment_tries):
+        jobs.claim(JobState.WAITING, "dead", clock.now(), 60)
+        jobs.recover(clock.now(), worker.rules.assessment_tries, owner="dead")
+    jobs.claim(JobState.WAITING, "stopped", clock.now(), 60)
+    jobs.recover(clock.now(), worker.rules.assessment_tries, owner="stopped", blame=False)
+    told = []
+
+    def tell(job, error):
+        told.append((job.attempt + 1, error))
+        return failure(job, error)
+
+    assert worker.assess_next(pytest.fail, tell).state is JobState.SENDING
+    assert told == [(2, "the process dead that held this job is gone")]
+    destination = FakeDestination()
+    job = worker.deliver_next(destination)
+    assert destination.sent == [("1.9", False)]
+    assert (job.state, job.outcome) == (JobState.SHELVED, FAILED)
+    assert "the process dead that held this job is gone; its report" in job.error
+
+
 def test_a_job_that_changes_nothing_ends_without_delivery_and_takes_no_share(
     worker, jobs, clock, tmp_path, monkeypatch
 ):

@@ -113,13 +113,14 @@ def test_a_lost_lease_puts_the_job_back_and_the_late_worker_cannot_conclude(jobs
     assert jobs.renew(job.job_id, "b", later + timedelta(seconds=60))
 
 
-def test_a_job_that_keeps_killing_its_workers_is_shelved(jobs, database):
+def test_a_job_that_keeps_killing_its_workers_waits_once_more_to_be_told_of_and_is_shelved(jobs, database):
     open_job(jobs, database, "1")
-    for _ in range(3):
+    states = []
+    for _ in range(4):
         jobs.claim(JobState.WAITING, "a", CLOCK.now(), 60)
-        jobs.recover(CLOCK.now(), 3, owner="a")
-    (job,) = jobs.find()
-    assert job.state is JobState.SHELVED
+        (job,) = jobs.recover(CLOCK.now(), 3, owner="a")
+        states.append(job.state)
+    assert states == [JobState.WAITING] * 3 + [JobState.SHELVED]
     assert "is gone" in job.error
 
 
