@@ -25,7 +25,7 @@ def read_cohort(
 
     Each case gives network_input.npy; clinical.json (the 16 variables) and outcomes.json
     (``{"os": {"months": 12.3, "event": true}, "pfs": {...}}``) where they are known. Splits come from splits.csv in
-    the cohort, or are drawn by patient from the seed. A case without outcome is unlabelled. Testing cases are read so
+    the cohort, or are drawn by patient from the seed. A case without any outcome is unlabelled. Testing cases are read so
     that duplicates are found and scores can be written; nothing is learned or chosen from them.
 
     Args:
@@ -42,7 +42,7 @@ def read_cohort(
     checked = [check_case(folder) for folder in list_cases(cohort)]
     ids = [identity.case_id for _, identity in checked]
     follow = {word: _read_follow(word, checked) for word in ENDPOINTS}
-    splits = _splits(cohort, checked, follow["os"], seed)
+    splits = assign_splits(cohort, checked, seed)
     clinical = [_read_clinical(case) for case, _ in checked]
     return TrainingData(
         inputs=open_cache(
@@ -58,16 +58,26 @@ def read_cohort(
     )
 
 
-def _splits(
-    cohort: Path, checked: Sequence[tuple[Case, CaseIdentity]], survival: Follow, seed: int
-) -> dict[str, Split]:
+def assign_splits(cohort: Path, checked: Sequence[tuple[Case, CaseIdentity]], seed: int) -> dict[str, Split]:
+    """Returns the split of each case by its id: from splits.csv, else drawn; labelled where either outcome is known.
+
+    Args:
+        cohort: folder of case folders.
+        checked: its cases.
+        seed: of the drawn splits.
+
+    Raises:
+        CohortRefused: a case id twice, or a fault of splits.csv or of outcomes.json.
+    """
     ids = [identity.case_id for _, identity in checked]
     twice = {case_id for case_id in ids if ids.count(case_id) > 1}
     if twice:
         raise CohortRefused(f"case id {min(twice)} occurs in {ids.count(min(twice))} folders")
     if (cohort / FILE_NAME).is_file():
         return read_splits(cohort / FILE_NAME, ids)
-    events = [None if math.isnan(event) else bool(event) for event in survival.event]
+    deaths, progressions = (_read_follow(word, checked).event for word in ENDPOINTS)
+    seen = np.where(np.isnan(deaths), progressions, deaths)
+    events = [None if math.isnan(event) else bool(event) for event in seen]
     patients = {identity.case_id: identity.patient_key for _, identity in checked}
     return draw_splits(patients, dict(zip(ids, events, strict=True)), seed)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engines.acquisition import FILE_NAME as ACQUISITION
 from engines.acquisition import CtProtocol, read_protocol
-from engines.case import Case, list_cases
+from engines.case import Case, check_case, list_cases
 from engines.clinical.examinations import FILE_NAME as RESPONSE
 from engines.clinical.examinations import FirstResponse, first_response, read_examinations
 from engines.clinical.treatment import FILE_NAME as TREATMENT
@@ -24,7 +24,7 @@ from engines.models.comparator import feature_column
 from engines.network_input import Preprocessing
 from engines.radiomics.feature_file import read_features
 from engines.survival.outcome import Outcome
-from train.cohort import read_cohort
+from train.cohort import assign_splits, read_cohort
 from train.data import Follow, Split, TrainingData
 from train.errors import CohortRefused
 from train.radiomic_model import FeatureMatrix
@@ -98,9 +98,10 @@ class FitCohort:
         return Outcome(follow.months[rows], follow.event[rows] > 0)
 
     def with_follow_up(self) -> IntArray:
-        """Returns the rows with at least one known outcome, ascending."""
+        """Returns the rows with at least one known outcome, ascending; never those that teach the autoencoder alone."""
         known = np.isfinite(self.data.os.months) | np.isfinite(self.data.pfs.months)
-        return np.flatnonzero(known).astype(np.int64)
+        unlabelled = np.array([split is Split.UNLABELLED for split in self.data.splits], dtype=np.bool_)
+        return np.flatnonzero(known & ~unlabelled).astype(np.int64)
 
 
 def read_fit_cohort(
@@ -152,7 +153,7 @@ def read_fit_cohort(
     )
     return FitCohort(
         name=folder.resolve().name,
-        digest=_digest(manifests, data),
+        digest=_digest(manifests, data.splits),
         synthetic=synthetic[0],
         data=data,
         clinical=tuple(
@@ -171,14 +172,31 @@ def read_fit_cohort(
     )
 
 
-def _digest(manifests: Sequence[Mapping[str, Any]], data: TrainingData) -> str:
+def digest_cohort(folder: Path, *, seed: int = 0) -> str:
+    """Returns the ``FitCohort.digest`` of a cohort from its manifests alone; no image is read.
+
+    Args:
+        folder: of the cohort.
+        seed: of splits that are drawn.
+
+    Raises:
+        CohortRefused: a fault of the cohort.
+        CaseRefused: a case folder is damaged.
+    """
+    paths = list_cases(folder)
+    checked = [check_case(path, ("outcomes.json",)) for path in paths]
+    splits = assign_splits(folder, checked, seed)
+    words = [splits[identity.case_id] for _, identity in checked]
+    return _digest([_manifest(path) for path in paths], words)
+
+
+def _digest(manifests: Sequence[Mapping[str, Any]], splits: Sequence[Split]) -> str:
     """Over ids, splits and the hashes of the files that a fit reads."""
     digest = hashlib.sha256()
-    for manifest, case_id, key, split in zip(
-        manifests, data.case_ids, data.patient_keys, data.splits, strict=True
-    ):
+    for manifest, split in zip(manifests, splits, strict=True):
         files = {name: sha256 for name, sha256 in manifest["files"].items() if name in READ_FILES}
-        digest.update(json.dumps([case_id, key, split.value, files], sort_keys=True).encode())
+        words = [manifest["case_id"], manifest["patient_key"], split.value, files]
+        digest.update(json.dumps(words, sort_keys=True).encode())
     return digest.hexdigest()
 
 

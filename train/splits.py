@@ -52,7 +52,7 @@ def draw_splits(
 
     Args:
         patients: case id -> patient key.
-        events: case id -> whether death was seen, None when the outcome is not known.
+        events: case id -> whether death was seen, or progression where only that is known; None when neither is.
         seed: of the draw; the same seed and cohort give the same split.
         share: of patients who validate.
     """

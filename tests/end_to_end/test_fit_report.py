@@ -35,12 +35,13 @@ from train.evaluate.protocol_table import deviation_table, protocol_table
 from train.evaluate.published import read_published
 from train.evaluate.radiomics import abbreviate, correlate, gather_features, selected_table
 from train.evaluate.score_table import read_score_table
+from train.fit_cohort import digest_cohort
 from train.fit_folder import CohortRecord, CutoffRecord, FitFolder, FitRecord, read_fit, write_record
 
 N = 60
 
 
-def write_fit(folder, patients, splits, seeds=(0, 1, 2)):
+def write_fit(folder, cohort, patients, splits, seeds=(0, 1, 2)):
     """A fit folder: scores that follow the hazard, more so where they are apparent; summaries; the demonstration model."""
     paths = FitFolder(root=folder)
     shutil.copytree(find_conf("models/demo"), paths.model)
@@ -84,7 +85,7 @@ def write_fit(folder, patients, splits, seeds=(0, 1, 2)):
     for unit, number in [("whole", s) for s in seeds] + [("fold-0", seeds[0])]:
         for network in ENSEMBLE:
             write_run(paths.run(unit, network, number), network, number, ids, splits, hazard)
-    write_record(record(seeds), paths)
+    write_record(record(seeds, digest_cohort(cohort)), paths)
     return read_fit(folder)
 
 
@@ -113,7 +114,7 @@ def write_run(folder, network, seed, ids, splits, hazard):
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def record(seeds):
+def record(seeds, digest):
     from datetime import UTC, datetime
 
     return FitRecord(
@@ -132,7 +133,7 @@ def record(seeds):
         epochs={"network1": 6},
         cohort=CohortRecord(
             name="home",
-            digest="b" * 64,
+            digest=digest,
             synthetic=True,
             cases=N,
             patients=N,
@@ -157,7 +158,7 @@ def home(tmp_path_factory):
     patients = write_evaluation_cohort(folder, N, seed=1, side=2)
     with (folder / "splits.csv").open(newline="") as file:
         splits = {row["case_id"]: row["split"] for row in csv.DictReader(file)}
-    return folder, write_fit(folder.with_name("home-fit"), patients, splits)
+    return folder, write_fit(folder.with_name("home-fit"), folder, patients, splits)
 
 
 @pytest.fixture(scope="module")

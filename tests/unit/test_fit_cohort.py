@@ -1,6 +1,7 @@
 """A cohort as fit reads it from case folders: everything comes back, and what must not be mixed is refused with its case."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from engines.clinical.treatment import Treatment, write_treatment
 from engines.errors import CaseRefused
 from engines.network_input import Preprocessing
 from tests.fit_cohort import make_fit_cohort, seal, write_fit_cohort
+from tests.unit.test_fit_folder import RECORD
 from train.data import Split
-from train.errors import CohortRefused
-from train.fit_cohort import read_fit_cohort
+from train.errors import CohortRefused, FitRefused
+from train.evaluate.evidence import check_cohort
+from train.fit_cohort import digest_cohort, read_fit_cohort
+from train.fit_folder import Fit, FitFolder
 
 torch.set_num_threads(1)
 
@@ -53,6 +57,36 @@ def test_the_digest_follows_what_is_fitted_and_nothing_else(written):
     (folder / "case-0000" / "clinical.json").write_text("{}")
     seal(folder, "case-0000", "patient-0000")
     assert read_fit_cohort(folder, SMALL).digest != before
+
+
+def test_a_patient_with_progression_alone_is_labelled_and_the_unlabelled_are_in_no_table(written):
+    folder, _ = written
+    (folder / "splits.csv").unlink()
+    for row, kept in ((1, ("pfs",)), (2, ())):
+        outcomes = folder / f"case-000{row}" / "outcomes.json"
+        outcomes.write_text(json.dumps({word: json.loads(outcomes.read_text())[word] for word in kept}))
+        seal(folder, f"case-000{row}", f"patient-000{row}")
+    read = read_fit_cohort(folder, SMALL)
+    assert read.data.splits[1] in (Split.TRAINING, Split.VALIDATION)
+    assert [row for row, split in enumerate(read.data.splits) if split is Split.UNLABELLED] == [2]
+    assert read.with_follow_up().tolist() == [0, 1, 3, 4, 5]
+    told = ["unlabelled" if row == 3 else "training" for row in range(6)]
+    lines = [f"case-000{row},{word}" for row, word in enumerate(told)]
+    (folder / "splits.csv").write_text("\n".join(["case_id,split", *lines]))
+    assert read_fit_cohort(folder, SMALL).with_follow_up().tolist() == [0, 1, 4, 5]
+
+
+def test_the_fit_of_another_cohort_is_refused_with_the_remedy(written, tmp_path):
+    folder, _ = written
+    digest = read_fit_cohort(folder, SMALL).digest
+    assert digest_cohort(folder) == digest
+    own = replace(RECORD, cohort=replace(RECORD.cohort, digest=digest))
+    fit = Fit(paths=FitFolder(root=tmp_path / "home-fit"), record=own)
+    check_cohort(fit, folder)
+    splits = (folder / "splits.csv").read_text()
+    (folder / "splits.csv").write_text(splits.replace("case-0005,testing", "case-0005,training"))
+    with pytest.raises(FitRefused, match=r"is the fit of cohort .*`mmf-train fit --cohort"):
+        check_cohort(fit, folder)
 
 
 def test_what_a_reader_must_know_is_said(written):

@@ -15,6 +15,7 @@ from train.evaluate.network_runs import NetworkRun, read_network_runs
 from train.evaluate.radiomics import count_selections
 from train.evaluate.score_table import ScoreTable
 from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER
+from train.fit_cohort import digest_cohort
 from train.fit_folder import WHOLE, Fit, FitFolder, FitRecord
 
 
@@ -85,12 +86,13 @@ def gather_evidence(
         ablation: folder; None looks beside the cohort, and does without where there is none.
 
     Raises:
-        FitRefused: a file of the fit is damaged.
+        FitRefused: the fit is of another cohort, or a file of it is damaged.
         AblationRefused: the ablation is damaged, or of another cohort.
         ModelRefused: the model folder is damaged.
         CaseRefused: a case folder is damaged.
         CohortRefused: cohorts that do not go together.
     """
+    check_cohort(fit, folders[0])
     table, facts = read_facts(read_fit_scores(fit, external), folders)
     outside = {patient for one in external for patient in one.patient_ids}
     own, others = (
@@ -109,6 +111,27 @@ def gather_evidence(
         folds=folds,
         ablation=_find_ablation(folders[0], ablation),
     )
+
+
+def check_cohort(fit: Fit, folder: Path) -> None:
+    """Refuses the fit of another cohort: its scores would stand beside the facts of patients it has never seen.
+
+    Args:
+        fit: a finished fit.
+        folder: of the cohort that it is said to be of.
+
+    Raises:
+        FitRefused: another cohort, or the cohort has changed since.
+        CohortRefused: a fault of the cohort.
+        CaseRefused: a case folder is damaged.
+    """
+    own, found = fit.record.cohort, digest_cohort(folder, seed=fit.record.seeds[0])
+    if found != own.digest:
+        raise FitRefused(
+            f"{fit.paths.root} is the fit of {own.name} (cohort {own.digest[:12]}), {folder} is cohort {found[:12]}:"
+            " another one, or changed since. Give the cohort and the fit that belong together, or fit it:"
+            f" `mmf-train fit --cohort {folder} --out NEW`"
+        )
 
 
 def gather_responses(

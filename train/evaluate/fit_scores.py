@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engines.survival.outcome import BoolArray, FloatArray
+from train.data import Split
 from train.errors import CohortRefused
 from train.evaluate.score_table import (
     COPIES,
@@ -72,6 +73,7 @@ def read_ensemble_scores(fit: Fit) -> ScoreTable | None:
 def _read_pair(first: Path, second: Path) -> tuple[list[ScoreTable], ScoreTable]:
     """The discovery rows out-of-fold and the rows of no fit; and the discovery rows by the released parts, as copies."""
     out_of_fold, apparent = read_score_table(first), read_score_table(second)
+    apparent = take_rows(apparent, apparent.cohort != Split.UNLABELLED.value)
     discovery = np.isin(apparent.cohort, DISCOVERY_PARTS)
     copies = np.array([COPIES.get(str(word), str(word)) for word in apparent.cohort], dtype=np.str_)
     own = [
