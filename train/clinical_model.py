@@ -26,7 +26,7 @@ from engines.models.cox_file import coarsen_baseline
 from engines.models.reference import ModelReference, describe_curve, describe_scores
 from engines.survival.cox import CoxFit, fit_cox, hazard_ratios, log_hazard
 from engines.survival.outcome import Outcome
-from train.cutoff import MEDIAN, CutoffChoice, choose_cutoff
+from train.cutoff import MEDIAN, CutoffChoice, CutoffRule, choose_cutoff
 from train.fusion import ForestSettings, fit_forest
 from train.out_of_fold import deal_folds
 
@@ -174,7 +174,8 @@ def fit_risk_model(
 ) -> RiskFit:
     """Returns one model of one endpoint, with its cut-off and reference data from these rows alone.
 
-    Rows with a missing input are left out (complete case); how many is in ``used``.
+    Rows with a missing input are left out (complete case); how many is in ``used``. A cut-off fixed by hand that has nobody
+    on one side gives way to the median, which is said in the limits.
 
     Args:
         name: MMF, Ensemble-DL or Benchmark.
@@ -194,6 +195,14 @@ def fit_risk_model(
     judged, known = (log_hazards, outcome) if out_of_fold is None else _known(out_of_fold, rows.outcome)
     cutoff, words = choose_cutoff(chosen.cutoff.of(name), judged, known, rows.description)
     high = log_hazards > cutoff
+    limits = fit.limits
+    if chosen.cutoff.of(name).rule is CutoffRule.FIXED and (high.all() or not high.any()):
+        limits += (
+            f"{name} {rows.endpoint}: the cut-off {cutoff:g} fixed by hand has no patient {'below' if high.all() else 'above'}"
+            f" it (log hazards {log_hazards.min():.2f} to {log_hazards.max():.2f}); the median of the training cohort serves.",
+        )
+        cutoff, words = choose_cutoff(MEDIAN, judged, known, rows.description)
+        high = log_hazards > cutoff
     if high.all() or not high.any():
         raise InvalidInput(f"{name} {rows.endpoint}: no patient lies on one side of the cut-off {cutoff:g}")
     quantiles = describe_scores(log_hazards)
@@ -222,7 +231,7 @@ def fit_risk_model(
         used=fit.used,
         full=fit.cox,
         log_hazards=log_hazards,
-        limits=fit.limits,
+        limits=limits,
     )
 
 

@@ -1,7 +1,7 @@
 """Inputs, outcomes and splits of the cases that a network learns from, checked once at the door."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -118,6 +118,12 @@ def check_training_data(data: TrainingData) -> None:
             two splits, times that are not above 0, voxels that are not finite, no event to learn or to validate from.
     """
     _check_shapes(data)
+    _check_records(data)
+    _check_voxels(data)
+
+
+def _check_records(data: TrainingData) -> None:
+    """Everything that needs no voxel."""
     _check_identities(data)
     for name, follow in (("OS", data.os), ("PFS", data.pfs)):
         _check_follow_up(data, name, follow)
@@ -129,7 +135,30 @@ def check_training_data(data: TrainingData) -> None:
     bad_ages = np.flatnonzero(data.age_years <= 0)
     if bad_ages.size:
         raise CohortRefused(f"age must be above 0 years; case {data.case_ids[bad_ages[0]]} has another value")
-    _check_voxels(data)
+
+
+def check_assignments(data: TrainingData, assignments: Mapping[str, Sequence[Split]]) -> None:
+    """Refuses what ``check_training_data`` would refuse of one cohort under several splits, each input read once.
+
+    Args:
+        data: the cohort; its own splits do not matter.
+        assignments: name of a unit -> split of every case as that unit sees it.
+
+    Raises:
+        CohortRefused: as ``check_training_data``; the message names the unit.
+    """
+    _check_shapes(data)
+    units = {unit: replace(data, splits=list(splits)) for unit, splits in assignments.items()}
+    for unit, seen in units.items():
+        try:
+            _check_records(seen)
+        except CohortRefused as error:
+            raise CohortRefused(f"{unit}: {error}") from error
+    everyone = np.arange(data.n)
+    for left, right in _find_same_volumes(data, _summarise(data), everyone, everyone):
+        for unit, seen in units.items():
+            if seen.splits[left] is not seen.splits[right]:
+                raise CohortRefused(f"{unit}: {_describe_twins(seen, left, right)}")
 
 
 def _check_shapes(data: TrainingData) -> None:
@@ -195,32 +224,45 @@ def _check_follow_up(data: TrainingData, name: str, follow: Follow) -> None:
 
 def _check_voxels(data: TrainingData) -> None:
     """Reads every input once: finite, and no two splits hold nearly the same volume."""
+    summaries = _summarise(data)
+    order = [data.rows(split) for split in Split]
+    for index, one in enumerate(order):
+        for other in order[index + 1 :]:
+            if one.size and other.size:
+                for left, right in _find_same_volumes(data, summaries, one, other):
+                    raise CohortRefused(_describe_twins(data, left, right))
+
+
+def _summarise(data: TrainingData) -> npt.NDArray[np.float32]:
+    """The block means of every input, (n, means); refuses voxels that are not finite."""
     summaries = np.empty((data.n, data.inputs.shape[1] * SUMMARY_SIDE**3), dtype=np.float32)
     for row in range(data.n):
         volume = np.asarray(data.inputs[row], dtype=np.float32)
         if not np.isfinite(volume).all():
             raise CohortRefused(f"the input of case {data.case_ids[row]} holds voxels that are not finite")
         summaries[row] = _block_means(volume)
-    order = [data.rows(split) for split in Split]
-    for index, one in enumerate(order):
-        for other in order[index + 1 :]:
-            if one.size and other.size:
-                _check_apart(data, summaries, one, other)
+    return summaries
 
 
-def _check_apart(
+def _find_same_volumes(
     data: TrainingData, summaries: npt.NDArray[np.float32], one: IntArray, other: IntArray
-) -> None:
-    """Refuses a pair of cases, one of each split, whose volumes nearly agree voxel by voxel."""
+) -> Iterator[tuple[int, int]]:
+    """Gives pairs of different cases, one of each list, whose volumes nearly agree voxel by voxel."""
     distance = cdist(summaries[one], summaries[other], "cityblock") / summaries.shape[1]
     for first, second in np.argwhere(distance < SAME_SUMMARY):
         left, right = int(one[first]), int(other[second])
+        if left == right:
+            continue
         difference = np.asarray(data.inputs[left], np.float32) - np.asarray(data.inputs[right], np.float32)
         if np.abs(difference).mean() < SAME_VOLUME:
-            raise CohortRefused(
-                f"cases {data.case_ids[left]} ({data.splits[left].value}) and {data.case_ids[right]} "
-                f"({data.splits[right].value}) hold nearly the same volume: one patient under two names?"
-            )
+            yield left, right
+
+
+def _describe_twins(data: TrainingData, left: int, right: int) -> str:
+    return (
+        f"cases {data.case_ids[left]} ({data.splits[left].value}) and {data.case_ids[right]} "
+        f"({data.splits[right].value}) hold nearly the same volume: one patient under two names?"
+    )
 
 
 def _block_means(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -40,7 +40,7 @@ from train.fit_folder import (
     write_record,
 )
 from train.fit_models import Columns, FittedModels, fit_models
-from train.fit_plan import FitPlan, check_plan, draw_cohort_folds, plan_units
+from train.fit_plan import FitPlan, check_plan, check_units, draw_cohort_folds, plan_units
 from train.fit_tables import write_seeds, write_tables
 from train.fit_units import claim_folder, measure_seconds, read_log_risks, train_units
 from train.release import FittedParts, Statement, write_release
@@ -88,6 +88,7 @@ def fit_cohort(
     fold = draw_cohort_folds(cohort, plan)
     check_plan(cohort, plan, fold)
     units = plan_units(cohort, plan, fold)
+    check_units(cohort, units)
     claim_folder(paths, plan.digest(cohort))
     paths.record.unlink(missing_ok=True)  # unfinished from here on
     train_units(cohort, plan, units, paths, executor=executor, tell=tell)

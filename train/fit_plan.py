@@ -13,7 +13,7 @@ from engines.endpoint import Endpoint
 from engines.mmf import PRESET_VARIABLES
 from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings
 from train.clinical_model import CoxSettings, complete_rows
-from train.data import Split, TrainingData
+from train.data import Split, TrainingData, check_assignments
 from train.errors import CohortRefused
 from train.fit_cohort import FitCohort
 from train.fit_folder import WHOLE, fold_unit
@@ -200,6 +200,16 @@ def check_plan(cohort: FitCohort, plan: FitPlan, fold: IntArray) -> None:
         faults.append("the Radiomic score is wanted in MMF, but no case has features.csv")
     if faults:
         raise CohortRefused("; ".join(faults))
+
+
+def check_units(cohort: FitCohort, units: Sequence[Unit]) -> None:
+    """Refuses before the first unit trains what the training of any unit would refuse; each input is read once.
+
+    Raises:
+        CohortRefused: nearly the same volume on both sides of a unit, no event to learn or to choose from in one, or
+            another fault of the data; the message names the unit.
+    """
+    check_assignments(cohort.data, {unit.name: unit.splits for unit in units})
 
 
 def estimate_cost(plan: FitPlan, units: Sequence[Unit]) -> tuple[Cost, ...]:

@@ -23,7 +23,7 @@ from train.data import Split
 from train.errors import CohortRefused
 from train.fit_folder import MODELS, MRECIST
 from train.fit_models import fit_models
-from train.fit_plan import check_plan, draw_cohort_folds, plan_units
+from train.fit_plan import check_plan, check_units, draw_cohort_folds, plan_units
 from train.radiomic_model import FeatureMatrix
 
 
@@ -176,6 +176,30 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_trained(cohort):
     refused(cohort, "110 patients cannot make 200 folds", replace(plan, folds=200))
 
 
+def test_one_scan_in_two_folds_is_refused_before_the_first_unit_trains():
+    small = {Split.TRAINING: 24, Split.VALIDATION: 6, Split.TESTING: 4}
+    cohort, _ = make_fit_cohort(small, seed=1)
+    fold = draw_cohort_folds(cohort, FIT_PLAN)
+    units = plan_units(cohort, FIT_PLAN, fold)
+    check_units(cohort, units)
+    rows = cohort.discovery()[:24]
+    first, second = (rows[fold[:24] == number][0] for number in (0, 1))
+    cohort.data.inputs[second] = cohort.data.inputs[first]
+    check_units(cohort, units[:1])
+    with pytest.raises(CohortRefused, match=r"fold-0: .* hold nearly the same volume"):
+        check_units(cohort, units)
+
+
+def test_a_unit_without_an_event_to_choose_from_is_refused_before_the_first_unit_trains():
+    cohort, _ = make_fit_cohort({Split.TRAINING: 20, Split.VALIDATION: 8}, seed=1)
+    units = plan_units(cohort, FIT_PLAN, draw_cohort_folds(cohort, FIT_PLAN))
+    event = cohort.data.os.event.copy()
+    event[[row for row, split in enumerate(units[2].splits) if split is Split.VALIDATION]] = 0
+    spoiled = replace(cohort, data=replace(cohort.data, os=replace(cohort.data.os, event=event)))
+    with pytest.raises(CohortRefused, match=r"fold-1: no OS event among the \d+ validation cases"):
+        check_units(spoiled, units[2:])
+
+
 def test_units_hide_what_they_must_not_see(cohort):
     fold = draw_cohort_folds(cohort, FIT_PLAN)
     units = plan_units(cohort, replace(FIT_PLAN, seeds=(0, 1)), fold)
@@ -193,6 +217,16 @@ def test_units_hide_what_they_must_not_see(cohort):
         replace(cohort, data=alone), FIT_PLAN, draw_cohort_folds(replace(cohort, data=alone), FIT_PLAN)
     )[0]
     assert whole.splits.count(Split.VALIDATION) == 28
+
+
+def test_a_fixed_cut_off_with_nobody_on_one_side_gives_way_to_the_median_and_is_told(cohort, fitted):
+    plan = replace(FIT_PLAN, clinical=replace(FIT_PLAN.clinical, cutoff=parse_cutoff("9.5")))
+    found = fit_imaginary(cohort, plan)
+    for endpoint in Endpoint:
+        assert found.cutoffs["MMF", endpoint] == fitted.cutoffs["MMF", endpoint]
+        told = [words for words in found.limits if words.startswith(f"MMF {endpoint}: the cut-off 9.5")]
+        assert len(told) == 1
+        assert "the median of the training cohort serves" in told[0]
 
 
 def test_cut_off_words():
