@@ -1,5 +1,6 @@
 """Scores further cohorts with the released parts of a fit: external cases come in, columns of the fit's tables go out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,34 @@ from engines.models.store import load_model
 from engines.networks.settings import NetworkName
 from train.clinical_model import input_table, score_table
 from train.errors import CohortRefused
+from train.evaluate.evidence import check_cohort
 from train.fit_cohort import FitCohort, read_fit_cohort
 from train.fit_folder import ENSEMBLE_DL, MODELS, NETWORK_TITLES, RADIOMIC, Fit
 from train.fit_models import Columns
 from train.fit_tables import tabulate_scores
 from train.fit_units import write_rows
 from train.scoring import score_cases as score_inputs
+from train.shared_scans import refuse_shared_scans
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def read_learned(fit: Fit, folder: Path, cache: Path | None = None) -> FitCohort:
+    """Returns the cohort of a fit, against which external cohorts are checked.
+
+    Args:
+        fit: a finished fit.
+        folder: of its cohort.
+        cache: where the inputs are kept; in the cohort when None.
+
+    Raises:
+        FitRefused: the fit is of another cohort.
+        CohortRefused: a fault of the cohort.
+        CaseRefused: a case folder is damaged.
+    """
+    check_cohort(fit, folder)
+    model = load_model(fit.paths.model, allow_demonstration=True)
+    return read_fit_cohort(folder, model.card.preprocessing, seed=fit.record.seeds[0], cache=cache)
 
 
 def read_external(fit: Fit, folder: Path, cache: Path | None = None) -> FitCohort:
@@ -84,14 +105,28 @@ def score_cases(fit: Fit, cases: FitCohort) -> Columns:
     return {title: columns[title] for title in MODELS if len(columns.get(title, {})) == len(Endpoint)}
 
 
-def write_external_table(fit: Fit, folder: Path, path: Path, cache: Path | None = None) -> None:
-    """Writes the scores of an external cohort in the form of the fit's tables; its cohort is the folder's name.
+def write_external_table(
+    fit: Fit, folder: Path, path: Path, cache: Path | None = None, *, apart_from: Sequence[FitCohort] = ()
+) -> FitCohort:
+    """Writes the scores of an external cohort in the form of the fit's tables, and returns it.
+
+    Its cohort in the table is the folder's name.
+
+    Args:
+        fit: a finished fit.
+        folder: of the external cohort.
+        path: of the table.
+        cache: where the inputs are kept; in the cohort when None.
+        apart_from: that of the fit and other external ones, with which it must share no patient and no scan.
 
     Raises:
-        CohortRefused: see ``read_external``.
+        CohortRefused: see ``read_external`` and ``refuse_shared_scans``.
     """
     cases = read_external(fit, folder, cache)
+    for other in apart_from:
+        refuse_shared_scans(other, cases)
     write_rows(path, tabulate_scores(cases, cases.with_follow_up(), score_cases(fit, cases), cases.name))
+    return cases
 
 
 def _log_risks(model: Model, cases: FitCohort, endpoint: Endpoint) -> FloatArray:

@@ -104,11 +104,11 @@ def read_source(
 
     Raises:
         CohortRefused: neither a fit nor scored cases; cohorts that do not go together.
-        FitRefused: the fit is damaged or unfinished.
+        FitRefused: the fit is damaged or unfinished, or of another cohort.
     """
     finished = _find_fit(folders[0], fit)
     if finished is not None:
-        external = _score_external(finished, folders[1:], scored)
+        external = _score_external(finished, folders, scored)
         return gather_evidence(finished, folders, external, ablation)
     if not any((case / "scores.json").is_file() for case in list_cases(folders[0])):
         raise CohortRefused(
@@ -128,15 +128,16 @@ def _find_fit(cohort: Path, explicit: Path | None) -> Fit | None:
 
 
 def _score_external(fit: Fit, folders: tuple[Path, ...], scored: Path) -> tuple[ScoreTable, ...]:
-    """The external cohorts, scored by the released parts of the fit; torch is needed only for them."""
-    if not folders:
+    """The cohorts after the first, scored by the released parts of the fit; none shares a scan with it or another."""
+    if not folders[1:]:
         return ()
-    from train.fitted import write_external_table
+    from train.fitted import read_learned, write_external_table
 
     scored.mkdir(parents=True, exist_ok=True)
     tables = []
-    for folder in folders:
+    read = [read_learned(fit, folders[0])]
+    for folder in folders[1:]:
         path = scored / f"{folder.resolve().name}.csv"
-        write_external_table(fit, folder, path)
+        read.append(write_external_table(fit, folder, path, apart_from=read))
         tables.append(read_score_table(path))
     return tuple(tables)
