@@ -1,7 +1,6 @@
 """Writes one pseudonymised case into a cohort: copied volumes and masks, one network input, no name, date or UID."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,13 +26,12 @@ from engines.network_input import Preprocessing, network_input
 from engines.phase import ASSESSED_PHASES, REFERENCE_PHASE, Phase
 from engines.volume import Volume
 from node.cohort.pseudonymise import Pseudonyms
+from node.cohort.swap import drafted_case, put_case
 from node.study import Instance
 
 PROVENANCE = "provenance"
 PROVENANCE_SCHEMA = "mmf-provenance"
 PROVENANCE_VERSION = 1
-
-DRAFTS = ".drafts"
 
 KEPT_ON_REPLACEMENT = ("outcomes.json", "follow_up.json")
 """What a replaced case hands on: both are measured from the first dose, not from the scan."""
@@ -106,26 +104,16 @@ def write_case(
         SegmentationRefused: the liver mask is empty.
     """
     case_id = pseudonyms.case_id(source.identity.study)
-    target = cohort / case_id
-    draft = Case(folder=cohort / DRAFTS / f"{os.getpid()}-{case_id}")
-    old = draft.folder.with_name(f"{draft.folder.name}-old")
-    shutil.rmtree(draft.folder, ignore_errors=True)
-    try:
+    with drafted_case(cohort, case_id) as folder:
+        draft = Case(folder=folder)
         _copy_images(source, draft, preprocessing)
         _write_tables(source, draft, preprocessing)
         for case in (case_id, *supersedes):
             for name in KEPT_ON_REPLACEMENT:
                 if (cohort / case / name).is_file():
-                    shutil.copyfile(cohort / case / name, draft.folder / name)
+                    shutil.copyfile(cohort / case / name, folder / name)
         seal_case(draft, _rename(source, case_id, pseudonyms))
-        if target.exists():
-            target.rename(old)
-        draft.folder.rename(target)
-        for case in supersedes:
-            shutil.rmtree(cohort / case)
-    finally:
-        shutil.rmtree(draft.folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        put_case(folder, cohort, case_id, supersedes)
     return case_id
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,6 +27,7 @@ from node.cohort.case import (
 from node.cohort.linkage import Linkage, LinkedCase, LinkedPatient
 from node.cohort.selection import Exclusion, Scan, choose_index_scan
 from node.cohort.sources import FoundStudy
+from node.cohort.swap import mend_cohort, remove_case
 from node.conclusion import examined_on
 from node.eligibility import judge_eligibility
 from node.errors import ExportRefused, PatientAmbiguous
@@ -133,6 +133,7 @@ class Exporter:
         """
         if not self.plan.dry_run:
             open_cohort(self.plan)
+            mend_cohort(self.plan.cohort)
         self._images = read_image_hashes(self.plan.cohort)
         self._issuers = _list_issuers(studies)
         by_patient: dict[str, list[_Applicant]] = defaultdict(list)
@@ -238,7 +239,9 @@ class Exporter:
         fate = Fate.EXPORTED
         if self._holds(case_id):
             if read_source_digest(self.plan.cohort / case_id) == digest:
-                self._conclude(found, Fate.PRESENT, case_id=case_id)
+                for other in others if not self.plan.dry_run else ():
+                    remove_case(self.plan.cohort, other.case_id)
+                self._conclude(found, Fate.REPLACED if others else Fate.PRESENT, case_id=case_id)
                 return True
             if not self.plan.replace:
                 self._exclude(found, Exclusion.CHANGED_SINCE_EXPORT, f"case {case_id} stays as it was sealed")
@@ -315,7 +318,7 @@ class Exporter:
         fate = Fate.EXCLUDED
         if self._holds(case_id) and reason in _ENDS_CASE:
             if self.plan.replace and not self.plan.dry_run:
-                shutil.rmtree(self.plan.cohort / case_id)
+                remove_case(self.plan.cohort, case_id)
             fate = Fate.WITHDRAWN if self.plan.replace else Fate.STAYS
             detail = detail or ("" if self.plan.replace else "--replace takes the case out of the cohort")
         log.info("a study is no case", study=found.study.study_instance_uid, reason=str(reason))

@@ -11,6 +11,7 @@ from engines.endpoint import Endpoint
 from node.cohort.completeness import Completeness, Followed, assess_completeness
 from node.cohort.linkage import Linkage, LinkedCase, LinkedPatient
 from node.cohort.outcomes import DAYS_PER_MONTH, FollowUp, OutcomeRow, PatientOutcome, describe_outcome
+from node.cohort.swap import copy_case, drafted_case, put_case
 from node.errors import OutcomesRefused, PatientAmbiguous
 
 FOLLOW_UP_NAME = "follow_up.json"
@@ -147,7 +148,7 @@ def write_join(
     linkage.save()
     for entry in join.cases:
         if entry.change != Change.SAME:
-            _write_case(cohort / entry.case_id, entry)
+            _write_case(cohort, entry)
     found = join.completeness
     write_json(
         {
@@ -312,13 +313,19 @@ def _followed_before(
     return found
 
 
-def _write_case(folder: Path, entry: Joined) -> None:
-    """Outcomes and potential follow-up; then the seal, anew."""
-    case, identity = check_case(folder)
+def _write_case(cohort: Path, entry: Joined) -> None:
+    """Outcomes and potential follow-up in a draft of the case, sealed anew; then it takes the place of the case."""
+    case, identity = check_case(cohort / entry.case_id)
     outcomes = {
         endpoint.value.lower(): {"months": follow.months, "event": follow.event}
         for endpoint, follow in entry.after.follow_up.items()
     }
-    write_json(outcomes, folder / "outcomes.json")
-    write_json(_describe_follow_up(entry.after, entry.scan_age_days, entry.flags), folder / FOLLOW_UP_NAME)
-    seal_case(case, identity)
+    with drafted_case(cohort, entry.case_id) as folder:
+        draft = copy_case(case, folder)
+        if outcomes or draft.has("outcomes"):
+            write_json(outcomes, folder / "outcomes.json")
+        write_json(
+            _describe_follow_up(entry.after, entry.scan_age_days, entry.flags), folder / FOLLOW_UP_NAME
+        )
+        seal_case(draft, identity)
+        put_case(folder, cohort, entry.case_id)

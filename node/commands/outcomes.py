@@ -132,6 +132,7 @@ def join_outcomes(
     from node.cohort.joining import JoinRules, plan_join, write_join
     from node.cohort.linkage import LOCK_NAME, Linkage
     from node.cohort.outcomes import cut_of, read_outcomes
+    from node.cohort.swap import mend_cohort
 
     cut = cut_of(freeze, settings.learning.reporting_lag_days)
     rules = JoinRules(
@@ -140,6 +141,8 @@ def join_outcomes(
     rows = read_outcomes(table, freeze)
     private = find_linkage(settings)
     with hold_lock(private / LOCK_NAME, "an export or an import of outcomes"):
+        if not dry_run:
+            mend_cohort(cohort)
         linkage = Linkage.open(private)
         join = plan_join(cohort, linkage, rows, rules)
         refused = bool(join.completeness.refusals) and not accept_incomplete
