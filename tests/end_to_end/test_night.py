@@ -17,7 +17,7 @@ from train.errors import CohortRefused
 from train.fit_folder import ConcordanceRecord
 from train.fit_plan import FitPlan
 from train.gate import GateRules, plan_power
-from train.locked import Ledger, Look, LockRules, assign_patients, note_look, write_ledger
+from train.locked import Ledger, LockRules, Look, assign_patients, note_look, write_ledger
 from train.night_cohort import digest_cases, read_night_cases, take_snapshot
 from train.night_report import describe_json, write_night_report
 from train.nightly import NightPlan, NightStatus, run_nightly
