@@ -8,7 +8,8 @@ Layout (FIT is ``COHORT-fit`` beside the cohort unless it is named; absent parts
     out_of_fold.csv             the discovery cases (cohort training or validation), each scored by networks, forest,
                                 checkpoint choice, selection and Cox models that have not seen it
     apparent.csv                ALL cases with a known outcome, scored by the released parts: training rows apparent,
-                                validation rows fitted on and "selected on", testing rows untouched by any fit
+                                validation rows apparent too but for the networks, whose checkpoints were chosen there;
+                                testing rows untouched by any fit
     ensembles_out_of_fold.csv   the same rows and form: every network, every pair, all three (supplementary Table 4)
     ensembles_apparent.csv
     radiomic.csv                unit,endpoint,feature,coefficient of every Radiomic model (supplementary Table 5)
@@ -34,7 +35,8 @@ validation cases); ``fold-K`` sees the discovery cases outside fold K, one fifth
 and standardisation are fitted on the unit's discovery rows. Cases without outcome teach the autoencoder of every unit.
 What stands on features, responses and clinical variables is fitted for fold K without it. MMF of fold K is fitted on the
 other folds' out-of-fold Ensemble-DL scores, which come from units that have seen fold K (stacking): strictly without it
-would take a fit inside each fold. Shuffled outcomes show no optimism from this (tests/slow/test_shuffled_fit.py).
+would take a fit inside each fold. Its optimism on data without signal is about .004 to .007 of C, which shuffled outcomes
+of few cohorts do not show (tests/slow/test_shuffled_fit.py); the notes of every report of a fit say so.
 """
 
 import csv

@@ -172,7 +172,7 @@ def test_out_of_fold_comes_first_and_the_same_patients_apparent_beside_it(home):
         "training",
         "training (apparent)",
         "validation",
-        "validation (selected on)",
+        "validation (networks selected on, fused models apparent)",
         "discovery",
         "testing",
     )

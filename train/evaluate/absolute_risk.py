@@ -16,7 +16,7 @@ from engines.survival.decision import NetBenefit, decision_curve
 from engines.survival.outcome import BoolArray, FloatArray, Outcome
 from engines.survival.roc import explain_horizon
 from train.evaluate.measures import AUC_MONTHS
-from train.evaluate.score_table import COPIES, EndpointColumns, ScoreTable
+from train.evaluate.score_table import FIT_COPIES, EndpointColumns, ScoreTable
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Threshold probabilities of the decision curve (OURS)."""
@@ -150,7 +150,7 @@ def measure_risk(table: ScoreTable, fits: Sequence[ScoreFit] | None = None) -> t
                     cohort=cohort,
                     endpoint=endpoint.name,
                     model=fit.model,
-                    apparent=cohort in COPIES.values() or bool((discovery & rows).any()),
+                    apparent=cohort in FIT_COPIES.values() or bool((discovery & rows).any()),
                     horizons=tuple(_at_month(fit.cox, score[rows], outcome, month) for month in months),
                     integrated=_integrate(fit.cox, score[rows], outcome, months),
                     released=fit.released,

@@ -52,12 +52,21 @@ BACKGROUND_COLUMNS = ("kvp", "slice_thickness_mm", "liver_box_ml")
 """Numbers that tell of the examination, not of the patient. Source: validity, trap 9 (shortcuts)."""
 
 COPIES = {"training": "training (apparent)", "validation": "validation (selected on)"}
-"""The same patients once more, scored by what was fitted or chosen on them; beside the out-of-fold rows, never instead."""
+"""Names of the rows that networks alone were fitted or selected on, as an ablation writes them."""
+
+FIT_COPIES = {
+    "training": "training (apparent)",
+    "validation": "validation (networks selected on, fused models apparent)",
+}
+"""The same patients once more, scored by what was fitted or chosen on them; beside the out-of-fold rows, never instead.
+
+Forests, Radiomic, Benchmark and MMF are fitted on training and validation together: there they are apparent in both.
+"""
 
 LONGEST_FOLLOW_UP_MONTHS = 240.0
 """A longer time is days or weeks under the name of months (OURS)."""
 
-_COPIED = tuple(COPIES.values())
+_COPIED = tuple(FIT_COPIES.values())
 _CLINICAL: Mapping[str, Variable] = {
     **{variable.value: variable for variable in Variable},
     **{column: variable for variable, column in VARIABLE_COLUMNS.items()},
@@ -154,7 +163,7 @@ class ScoreTable:
 
     def title(self, cohort: str) -> str:
         """Returns how a table heads a cohort; what its scores are worth is part of the name."""
-        if cohort in COPIES and any(copy in self.cohorts for copy in _COPIED):
+        if cohort in FIT_COPIES and any(copy in self.cohorts for copy in _COPIED):
             return f"{cohort}, out-of-fold"
         return COPIES[cohort] if cohort == DISCOVERY_PARTS[1] else cohort
 
@@ -197,7 +206,7 @@ def order_cohorts(cohort: npt.NDArray[np.str_]) -> tuple[tuple[str, ...], str]:
     first cohort named when there is none. The copy of a part stands beside it.
     """
     named = list(dict.fromkeys(str(word) for word in cohort))
-    order = [name for part in DISCOVERY_PARTS for name in (part, COPIES[part])]
+    order = [name for part in DISCOVERY_PARTS for name in (part, FIT_COPIES[part])]
     parts = [name for name in order if name in named]
     others = [name for name in named if name not in order]
     if set(DISCOVERY_PARTS) <= set(parts):

@@ -13,7 +13,7 @@ from train.evaluate.published import (
     PublishedValue,
     canonical_model,
 )
-from train.evaluate.score_table import COPIES, ScoreTable
+from train.evaluate.score_table import FIT_COPIES, ScoreTable
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, median_text, p_text, percent_text, ratio_text
 
 BOOTSTRAP_NOTE = "Intervals: percentile bootstrap, {repeats} resamples of patients, seed {seed}."
@@ -114,8 +114,9 @@ def c_index_table(
         rows=tuple(rows),
         notes=(
             note,
-            "Training (apparent) and validation (selected on) rows support no claim; the published training and validation"
-            " columns are of that kind and stand beside them.",
+            "Training (apparent) and validation columns that are not out-of-fold support no claim: in validation the networks"
+            " were selected, and the fused models (forests, Radiomic, Benchmark, MMF) are apparent as in training. The"
+            " published training and validation columns are of that kind and stand beside them.",
             *published_note(rows),
         ),
     )
@@ -272,7 +273,7 @@ def slug(name: str) -> str:
 
 def paper_cohort(cohort: str, cohorts: Sequence[str]) -> str:
     """Returns the paper's cohort that a column stands beside; "" for out-of-fold columns, which the paper has not."""
-    for part, copy in COPIES.items():
+    for part, copy in FIT_COPIES.items():
         if cohort == copy:
             return part
         if cohort == part and copy in cohorts:

@@ -4,7 +4,7 @@ from engines.mmf import ModelName
 from train.evaluate.context import Context, Parts
 from train.evaluate.document import Row, Section, Table, Text
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL, REFERENCE_MODEL, canonical_model
-from train.evaluate.score_table import COPIES, DISCOVERY
+from train.evaluate.score_table import DISCOVERY, FIT_COPIES
 from train.evaluate.sections.patients import LIMITS
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text
 
@@ -123,7 +123,7 @@ def _performance(context: Context) -> Table:
         ),
         rows=tuple(rows),
         notes=(
-            f"Columns named {' or '.join(COPIES.values())} support no claim. O/E: observed over expected risk; details in the"
+            f"Columns named {' or '.join(FIT_COPIES.values())} support no claim. O/E: observed over expected risk; details in the"
             " section on absolute risk.",
         ),
     )

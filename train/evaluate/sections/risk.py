@@ -9,7 +9,7 @@ from train.evaluate.figures import draw_calibration, draw_decision_curves
 from train.evaluate.measures import AUC_MONTHS
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL
 from train.evaluate.recalibration import Place, Recalibration, recalibrate, recalibration_table
-from train.evaluate.score_table import COPIES, DISCOVERY, DISCOVERY_PARTS
+from train.evaluate.score_table import DISCOVERY, DISCOVERY_PARTS, FIT_COPIES
 from train.evaluate.specification import baseline_table, coefficient_table, list_released, list_score_fits
 
 RISK_TITLE = "Absolute risk: calibration, Brier score, net benefit"
@@ -21,7 +21,7 @@ def absolute_risk(context: Context, reference: str) -> Section:
     parts: Parts = []
     cohort = context.table.test_cohort
     chosen = {reference, context.find(ENSEMBLE_MODEL), context.find(BENCHMARK_MODEL)}
-    own = [record for record in context.risks if record.cohort not in COPIES.values()]
+    own = [record for record in context.risks if record.cohort not in FIT_COPIES.values()]
     for endpoint in context.table.endpoints:
         parts.append(risk_tables.absolute_risk_table(own, endpoint.name))
         here = [r for r in own if (r.cohort, r.endpoint) == (cohort, endpoint.name)]

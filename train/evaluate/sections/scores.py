@@ -16,7 +16,7 @@ from train.evaluate.hazards import (
 )
 from train.evaluate.landmark import landmark_table
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL
-from train.evaluate.score_table import COPIES, DISCOVERY, DISCOVERY_PARTS
+from train.evaluate.score_table import DISCOVERY, DISCOVERY_PARTS, FIT_COPIES
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, p_text
 
 DISCRIMINATION_TITLE = "Discrimination"
@@ -37,7 +37,7 @@ def discrimination(context: Context, reference: str) -> Section:
         parts.append(tables.auc_table(chosen, endpoint.name, reference, context.published, context.note))
     split = [name for name in table.cohorts if name != DISCOVERY] or list(table.cohorts)
     parts.append(tables.c_index_table(context.records, split, table.title, context.published, context.note))
-    own = [record for record in context.records if record.cohort not in COPIES.values()]
+    own = [record for record in context.records if record.cohort not in FIT_COPIES.values()]
     for endpoint in table.endpoints:
         parts.append(tables.comparison_table(own, endpoint.name, reference, context.note))
     parts.append(landmark_table(table, whole, context.settings, context.note))
@@ -51,7 +51,7 @@ def risk_groups(context: Context) -> Section:
     origin = f"the cohort {table.cutoff_cohort}"
     if table.released_cutoffs:
         origin += " or from the fit"
-    own = [record for record in context.records if record.cohort not in COPIES.values()]
+    own = [record for record in context.records if record.cohort not in FIT_COPIES.values()]
     parts: Parts = []
     cohort = table.test_cohort
     for endpoint in table.endpoints:
