@@ -4,8 +4,11 @@ import math
 import os
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -19,6 +22,8 @@ from train.ranks import Ranks
 from train.recipes import Schedule
 from train.step import MicroBatch, compute_gradients
 
+TIMED_STEPS = 3
+"""Their median is taken: one step may meet another process (OURS)."""
 PROBE_CASES = 2
 """Cases of the measured step; the smallest batch that every network can train on."""
 FORWARD_SHARE = 1 / 3
@@ -59,8 +64,9 @@ def estimate_run(
     training: int,
     validation: int,
     device: str,
+    threads: int | None = None,
 ) -> Estimate:
-    """Returns what training would cost, from one measured step of two random cases.
+    """Returns what training would cost, from a few measured steps of two random cases.
 
     Args:
         name: which network.
@@ -69,8 +75,32 @@ def estimate_run(
         training: cases.
         validation: cases.
         device: to measure on.
+        threads: of torch while it is measured, on a CPU: those that training will have; None leaves them as they are.
     """
     where = torch.device(device)
+    with _on_threads(threads if where.type == "cpu" else None):
+        return _measure(name, settings, schedule, (training, validation), where)
+
+
+@contextmanager
+def _on_threads(threads: int | None) -> Iterator[None]:
+    """Lets torch compute on some threads, and gives it back those it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(
+    name: NetworkName,
+    settings: NetworkSettings,
+    schedule: Schedule,
+    cases: tuple[int, int],
+    where: torch.device,
+) -> Estimate:
+    training, validation = cases
     torch.manual_seed(0)
     network = build_network(name, settings).to(where)
     torch.nn.utils.convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
@@ -85,10 +115,13 @@ def estimate_run(
     _finish(where)
     parameters = count_parameters(network)
     activations = max(0.0, _peak_bytes(where) - before - FLOAT32_BYTES * parameters) / PROBE_CASES
-    started = time.perf_counter()
-    compute_gradients(network, weights, [part], schedule, Ranks())
-    _finish(where)
-    seconds = (time.perf_counter() - started) / PROBE_CASES
+    timed = []
+    for _ in range(TIMED_STEPS):
+        started = time.perf_counter()
+        compute_gradients(network, weights, [part], schedule, Ranks())
+        _finish(where)
+        timed.append(time.perf_counter() - started)
+    seconds = median(timed) / PROBE_CASES
     passes = (
         training * (1 + (FORWARD_SHARE if schedule.pooled_batches > 1 else 0)) + validation * FORWARD_SHARE
     )
@@ -101,7 +134,7 @@ def estimate_run(
         seconds_a_case=seconds,
         hours=passes * seconds * schedule.epochs / 3600,
         memory_gib=(fixed + (activations + read_ahead * voxels) * schedule.batch_size) / 2**30,
-        device=device,
+        device=str(where),
     )
 
 

@@ -24,6 +24,9 @@ from train.recipes import Recipe, Schedule
 
 IntArray = npt.NDArray[np.int64]
 
+CPU_THREADS = 1
+"""Of each network that a fit trains on a CPU: side by side or in turn, the weights are the same (OURS)."""
+
 INNER_FOLDS = 5
 """One of these parts of the rows a unit may see chooses its checkpoints (OURS)."""
 
@@ -60,8 +63,12 @@ class FitPlan:
 
     def digest(self, cohort: FitCohort) -> str:
         """Returns the SHA-256 of cohort, folds and networks: what decides the trained networks, but not where they train."""
+        return self.digest_networks(cohort.digest)
+
+    def digest_networks(self, cohort: str) -> str:
+        """Returns the same for a cohort of which the digest alone is known."""
         words = {
-            "cohort": cohort.digest,
+            "cohort": cohort,
             "networks": {
                 name.value: [self.network(name)[0].table(), asdict(self.network(name)[1])]
                 for name in ENSEMBLE
@@ -213,7 +220,7 @@ def check_units(cohort: FitCohort, units: Sequence[Unit]) -> None:
 
 
 def estimate_cost(plan: FitPlan, units: Sequence[Unit]) -> tuple[Cost, ...]:
-    """Returns what each network costs, from one measured step of two random cases on the plan's device."""
+    """Returns what each network costs, from measured steps of two random cases on the plan's device."""
     from train.estimate import estimate_run
 
     costs: list[Cost] = []
@@ -224,7 +231,9 @@ def estimate_cost(plan: FitPlan, units: Sequence[Unit]) -> tuple[Cost, ...]:
             training = sum(split is Split.TRAINING for split in unit.splits)
             validation = sum(split is Split.VALIDATION for split in unit.splits)
             if not runs:
-                one = estimate_run(name, settings, schedule, training, validation, plan.device)
+                one = estimate_run(
+                    name, settings, schedule, training, validation, plan.device, threads=CPU_THREADS
+                )
                 cases = training + validation / 3
             share = (training + validation / 3) / cases
             hours += len(unit.seeds) * one.hours * share

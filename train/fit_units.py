@@ -20,7 +20,7 @@ from train.data import TrainingData
 from train.errors import FitRefused, TrainingStopped
 from train.fit_cohort import FitCohort
 from train.fit_folder import FitFolder
-from train.fit_plan import FitPlan, Unit
+from train.fit_plan import CPU_THREADS, FitPlan, Unit
 from train.loop import CHECKPOINT_NAME
 from train.progress import EpochRecord
 from train.ranks import Ranks
@@ -147,7 +147,7 @@ def run_task(task: RunTask) -> None:
     import torch
 
     if task.device.startswith("cpu"):
-        torch.set_num_threads(1)
+        torch.set_num_threads(CPU_THREADS)
     else:
         torch.use_deterministic_algorithms(True, warn_only=True)
     data = task.data

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from train.fit_plan import Cost
     from train.recipes import Recipe
 
+LARGE_RECIPE = "paper"
+"""Made for GPUs: on a CPU it takes months, so nobody begins it there without having said so."""
 PRE_SPECIFIED = "pre-specified"
 PRESETS = {PRE_SPECIFIED: Preset.STANDARD13, "all16": Preset.ALL16, "univariable": Preset.UNIVARIABLE}
 """Words of --preset. Source: method, section 7."""
@@ -76,7 +78,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Standard output holds JSON
 
 def fit(
     cohort: CohortFolder,
-    recipe: RecipeName = "paper",
+    recipe: RecipeName = LARGE_RECIPE,
     out: Out = None,
     folds: Folds = 5,
     seeds: Seeds = 1,
@@ -105,7 +107,7 @@ def fit(
     from train.fit import fit_cohort
     from train.fit_cohort import read_fit_cohort
     from train.fit_folder import default_fit_folder
-    from train.fit_plan import FitPlan, check_plan, draw_cohort_folds, estimate_cost, plan_units
+    from train.fit_plan import FitPlan, check_plan, check_units, draw_cohort_folds, estimate_cost, plan_units
     from train.fusion import PAPER_FOREST
     from train.radiomic_model import RadiomicMode
     from train.recipes import read_recipe
@@ -127,6 +129,8 @@ def fit(
         forest=replace(PAPER_FOREST, trees=trees),
         device=choose_device(device),
     )
+    if not planned:
+        refuse_unasked_cpu(plan.recipe.name, plan.device, device)
     target = out or default_fit_folder(cohort)
     if target.resolve().is_relative_to(cohort.resolve()):
         raise InvalidInput(f"--out {target} lies in the cohort; a fit is kept beside it")
@@ -135,9 +139,13 @@ def fit(
     check_plan(read, plan, fold)
     units = plan_units(read, plan, fold)
     _tell(f"{read.name}: {read.n} cases, {fold.size} of discovery in {folds} folds; fit in {target}")
+    costs = estimate_cost(plan, units)
     if planned:
-        _show_costs(estimate_cost(plan, units), processes, as_json)
+        check_units(read, units)  # a fit does so itself: it reads every input
+        _show_costs(costs, processes, as_json)
         return
+    for line in describe_costs(costs, processes):
+        _tell(line)
     with open_executor(processes, dask) as executor:
         fitted = fit_cohort(read, plan, target, created=datetime.now(UTC), executor=executor, tell=_tell)
     if as_json:
@@ -146,6 +154,24 @@ def fit(
     for line in describe_record(fitted.record):
         typer.echo(line)
     typer.echo(f"{target}: tables and model folder; next: mmf-train evaluate --cohort {cohort}")
+
+
+def refuse_unasked_cpu(recipe: str, chosen: str, asked: str | None) -> None:
+    """Refuses to begin the paper's networks on a CPU that nobody asked for.
+
+    Args:
+        recipe: its name.
+        chosen: device that would train.
+        asked: device that a person named; None = nobody did.
+
+    Raises:
+        InvalidInput: the recipe is the paper's, and no GPU was found.
+    """
+    if recipe == LARGE_RECIPE and asked is None and chosen == "cpu":
+        raise InvalidInput(
+            f"recipe {LARGE_RECIPE} needs a GPU, and none was found here: give --recipe mini, or --device cpu to train on the"
+            " CPU all the same; --plan tells the hours"
+        )
 
 
 def describe_record(record: "FitRecord") -> list[str]:
@@ -213,15 +239,22 @@ def _show_costs(costs: "Sequence[Cost]", processes: int, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")
         return
-    for cost in costs:
-        typer.echo(
-            f"{cost.network:<12} {cost.runs:3} runs {cost.hours:8.2f} h  {cost.memory_gib:6.1f} GiB a run on {cost.device}"
-        )
+    for line in describe_costs(costs, processes):
+        typer.echo(line)
+
+
+def describe_costs(costs: "Sequence[Cost]", processes: int) -> list[str]:
+    """Returns hours and memory of a fit, line by line; finished networks of an interrupted fit are counted too."""
+    lines = [
+        f"{cost.network:<12} {cost.runs:3} runs {cost.hours:8.2f} h  {cost.memory_gib:6.1f} GiB a run on {cost.device}"
+        for cost in costs
+    ]
     hours, memory = sum(cost.hours for cost in costs), max(cost.memory_gib for cost in costs)
-    typer.echo(
+    return [
+        *lines,
         f"in all {hours:.2f} h in turn; with {processes} side by side about {hours / processes:.2f} h and"
-        f" {memory * processes:.1f} GiB, if the device has room"
-    )
+        f" {memory * processes:.1f} GiB, if the device has room",
+    ]
 
 
 def _tell(line: str) -> None:
