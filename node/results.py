@@ -7,8 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 from pydicom import dcmread
 
+from engines.case import replaced
 from engines.errors import InvalidInput
 from node.dicom.headers import READ_FAULTS
 from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
@@ -25,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _GIVEN = frozenset({JobState.SENDING, JobState.CONFIRMING, JobState.DONE, JobState.UNCONFIRMED})
 """Jobs in these states have a result that the archive has or will get."""
+KEPT_NAME = "replaced.json"
+"""What a job that is assessed again had given before, in the folder of its results."""
 _READ_OF_A_DOCUMENT = ("SOPInstanceUID", "SeriesInstanceUID", "CurrentRequestedProcedureEvidenceSequence")
 
 
@@ -33,7 +37,8 @@ def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResul
 
     It is the job's own, when the archive has it and an operator had the job taken up again; else the latest one that was
     given to the archive, or will be, among the jobs that this one supersedes. It never stands when the job was concluded
-    before: an operator wants another look.
+    before: an operator wants another look. The job's own is written down beside its files, which every try clears: the
+    archive has it still when a try is broken off.
 
     Args:
         jobs: the queue.
@@ -41,8 +46,8 @@ def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResul
         job: that is about to be assessed.
     """
     repeated = bool(job.outcome)
-    own = read_result(results / str(job.job_id)) if job.shown_at is not None else None
-    if own is not None and own.document is not None:
+    own = _keep_own(results / str(job.job_id)) if job.shown_at is not None else None
+    if own is not None:
         return replace(own, repeated=repeated)
     number = job.supersedes
     while number is not None:
@@ -53,6 +58,21 @@ def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResul
                 return replace(found, repeated=repeated)
         number = earlier.supersedes
     return None
+
+
+def _keep_own(folder: Path) -> EarlierResult | None:
+    """The latest result of a job that the archive has: as it lies there, or as an earlier try wrote it down."""
+    form, kept = TypeAdapter(EarlierResult), folder / KEPT_NAME
+    found = read_result(folder)
+    if found is not None and found.document is not None:
+        with replaced(kept) as draft:
+            draft.write_bytes(form.dump_json(found))
+        return found
+    try:
+        return form.validate_json(kept.read_bytes()) if kept.is_file() else None
+    except ValidationError as error:
+        log.warning("an earlier result cannot be read and is not named as predecessor", error=str(error))
+        return None
 
 
 def read_result(folder: Path) -> EarlierResult | None:
