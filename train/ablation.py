@@ -1,5 +1,6 @@
 """The ablations of the supplement: every architecture, every set of phases; planned, priced, resumable, on any executor."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
@@ -8,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from engines.case import write_json
 from engines.errors import MmfError, SurvivalRefused
 from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings
 from engines.phase import ASSESSED_PHASES, Phase
 from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, percentile_interval
 from engines.survival.concordance import harrell_c
 from engines.survival.outcome import Outcome
+from train.ablation_identity import digest_run, refuse_other_fit
 from train.campaign import Plan, run_campaign
 from train.cohort import read_cohort
 from train.data import Split, TrainingData
@@ -29,6 +32,7 @@ from train.evaluate.ablation_cells import (
 from train.evaluate.network_runs import read_score_file
 from train.evaluate.score_table import COPIES, ScoreTable, read_score_table
 from train.fit_folder import NETWORK_TITLES, WHOLE, Fit
+from train.fit_units import PLAN_FILE
 from train.progress import EpochRecord
 from train.ranks import Ranks
 from train.recipes import Recipe
@@ -42,6 +46,21 @@ _LETTERS = {phase.letter: phase for phase in ASSESSED_PHASES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The cohort that is ablated.
+
+    Attributes:
+        folder: of case folders.
+        digest: SHA-256 of its cases and splits, as ``train.fit_cohort.FitCohort`` has it.
+        seed: of splits that are drawn; one for all runs, or they would be validated on different patients.
+    """
+
+    folder: Path
+    digest: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One run of the grid.
 
@@ -51,6 +70,7 @@ class Unit:
         seed: of the run.
         folder: where the run writes, or where the fit left it.
         fitted: the run belongs to a fit and is read, never written.
+        plan: SHA-256 of network, schedule, seed and cohort: a run of another plan is never taken for this one.
     """
 
     network: NetworkName
@@ -58,6 +78,7 @@ class Unit:
     seed: int
     folder: Path
     fitted: bool
+    plan: str
 
     @property
     def words(self) -> str:
@@ -75,7 +96,7 @@ class Grid:
     """What is to be made of one cohort.
 
     Attributes:
-        cohort: folder of case folders.
+        cohort: what is ablated.
         out: folder of the ablation.
         recipe: sizes and schedules.
         seeds: of the networks.
@@ -83,7 +104,7 @@ class Grid:
         fit: whose A+V+D runs of the three networks are taken over; None trains them here.
     """
 
-    cohort: Path
+    cohort: Source
     out: Path
     recipe: Recipe
     seeds: tuple[int, ...]
@@ -104,8 +125,13 @@ class Cost:
         return self.estimate.hours * self.runs
 
 
+def choose_split_seed(seeds: Sequence[int], fit: Fit | None) -> int:
+    """Returns the seed of drawn splits: the fit's, or the first of the ablation."""
+    return seeds[0] if fit is None else fit.record.seeds[0]
+
+
 def plan_grid(
-    cohort: Path,
+    cohort: Source,
     out: Path,
     recipe: Recipe,
     seeds: Sequence[int],
@@ -117,7 +143,7 @@ def plan_grid(
     """Returns the runs of the tables asked for; a run that two tables need is there once.
 
     Args:
-        cohort: folder of case folders.
+        cohort: what is ablated.
         out: folder of the ablation.
         recipe: sizes and schedules.
         seeds: of the networks.
@@ -126,10 +152,11 @@ def plan_grid(
         fit: of the same cohort.
 
     Raises:
-        AblationRefused: the fit was made with another recipe or without one of the seeds.
+        AblationRefused: the fit was made of another cohort, with another recipe or without one of the seeds; or ``out``
+            holds runs of another cohort or recipe.
     """
     if fit is not None:
-        _refuse_other_fit(fit, recipe, seeds)
+        refuse_other_fit(fit, cohort.digest, recipe, seeds)
     wanted: dict[tuple[NetworkName, str], None] = {}
     if 2 in tables:
         wanted |= dict.fromkeys((name, ALL_PHASES) for name in networks)
@@ -150,8 +177,12 @@ def plan_grid(
                     seed=seed,
                     folder=taken if fitted and taken is not None else own,
                     fitted=fitted,
+                    plan=digest_run(
+                        cohort.digest, name, size_of(recipe, name, phases), recipe.schedules[name], seed
+                    ),
                 )
             )
+    _refuse_other_runs(units, out)
     return Grid(cohort=cohort, out=out, recipe=recipe, seeds=tuple(seeds), units=tuple(units), fit=fit)
 
 
@@ -227,7 +258,7 @@ def run_grid(
     return tuple(failed)
 
 
-def train_unit(unit: Unit, cohort: Path, recipe: Recipe, device: str) -> None:
+def train_unit(unit: Unit, cohort: Source, recipe: Recipe, device: str) -> None:
     """Trains one run and writes its folder as ``train.campaign`` does; safe to call again after a kill.
 
     Raises:
@@ -236,7 +267,8 @@ def train_unit(unit: Unit, cohort: Path, recipe: Recipe, device: str) -> None:
         CheckpointRefused: the folder holds another run.
     """
     settings = size_of(recipe, unit.network, unit.phases)
-    data = read_cohort(cohort, settings.phases, settings.side, seed=unit.seed)
+    data = read_cohort(cohort.folder, settings.phases, settings.side, seed=cohort.seed)
+    write_json({"plan": unit.plan}, unit.folder / PLAN_FILE)
     plan = Plan(name=unit.network, settings=settings, schedule=recipe.schedules[unit.network], seed=unit.seed)
 
     def tell(plan: Plan, record: EpochRecord) -> None:
@@ -292,7 +324,7 @@ def write_grid(grid: Grid, data: TrainingData, device: str, failed: Sequence[str
     """Measures the finished runs, writes ablation.csv and ablation.json, and returns the folder."""
     missing = tuple(unit.words for unit in grid.units if not unit.finished)
     record = AblationRecord(
-        cohort=grid.cohort.resolve().name,
+        cohort=grid.cohort.folder.resolve().name,
         cases=data.n,
         synthetic=synthetic,
         recipe=grid.recipe.name,
@@ -301,6 +333,7 @@ def write_grid(grid: Grid, data: TrainingData, device: str, failed: Sequence[str
         fit="" if grid.fit is None else grid.fit.paths.root.resolve().name,
         complete=not missing,
         missing=tuple(dict.fromkeys((*missing, *failed))),
+        digest=grid.cohort.digest,
     )
     write_ablation(grid.out, record, measure_grid(grid, data))
     return grid.out
@@ -360,19 +393,18 @@ def _out_of_fold(grid: Grid) -> list[AblationCell]:
     return cells
 
 
-def _refuse_other_fit(fit: Fit, recipe: Recipe, seeds: Sequence[int]) -> None:
-    record = fit.record
-    if record.recipe != recipe.name:
-        raise AblationRefused(
-            f"the fit was made with the recipe {record.recipe}, the ablation asks for {recipe.name}: they would not be"
-            " comparable; give --recipe with the fit's, or --no-fit"
-        )
-    absent = [seed for seed in seeds if seed not in record.seeds]
-    if absent:
-        raise AblationRefused(
-            f"the fit has the seeds {', '.join(map(str, record.seeds))}, the ablation asks for {absent[0]} too: give"
-            " --seeds from the fit's, or --no-fit"
-        )
+def _refuse_other_runs(units: Sequence[Unit], out: Path) -> None:
+    """Refuses a folder whose runs were made of other cases, splits, sizes or schedules, or do not tell of which."""
+    for unit in units:
+        path = unit.folder / PLAN_FILE
+        if unit.fitted or not (path.is_file() or unit.finished):
+            continue
+        found = json.loads(path.read_text(encoding="utf-8")).get("plan") if path.is_file() else "not told"
+        if found != unit.plan:
+            raise AblationRefused(
+                f"{out} holds {unit.words} of another cohort or recipe ({str(found)[:12]}, this is {unit.plan[:12]}):"
+                " its figures are not of these cases; choose another --out"
+            )
 
 
 def describe_plan(grid: Grid, costs: Sequence[Cost]) -> list[str]:

@@ -132,12 +132,13 @@ def test_an_executor_makes_the_runs_and_one_that_fails_does_not_stop_the_others(
     cohort, tmp_path, monkeypatch
 ):
     from engines.networks.settings import NetworkName
-    from train.ablation import plan_grid, run_grid
+    from train.ablation import Source, plan_grid, run_grid
     from train.recipes import read_recipe
 
     monkeypatch.setenv("MMF_CONF", str(cohort.parent / "conf"))
     networks = (NetworkName.NETWORK1, NetworkName.UNSUPERVISED)
-    grid = plan_grid(cohort, tmp_path, read_recipe("tiny"), (0,), tables=(2,), networks=networks)
+    source = Source(folder=cohort, digest="a" * 64, seed=0)
+    grid = plan_grid(source, tmp_path, read_recipe("tiny"), (0,), tables=(2,), networks=networks)
     broken = grid.units[0]
     broken.folder.mkdir(parents=True)
     (broken.folder / "checkpoint.safetensors").write_bytes(b"nonsense")
@@ -151,15 +152,16 @@ def test_an_executor_makes_the_runs_and_one_that_fails_does_not_stop_the_others(
 def test_fit_of_another_recipe_or_without_the_seed_is_refused(cohort, tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from train.ablation import plan_grid
+    from train.ablation import Source, plan_grid
     from train.errors import AblationRefused
     from train.recipes import read_recipe
 
     monkeypatch.setenv("MMF_CONF", str(cohort.parent / "conf"))
     recipe = read_recipe("tiny")
+    source = Source(folder=cohort, digest="a" * 64, seed=0)
     for words, record in (
         ("made with the recipe paper", SimpleNamespace(recipe="paper", seeds=(0,))),
         ("asks for 0 too", SimpleNamespace(recipe="tiny", seeds=(7,))),
     ):
         with pytest.raises(AblationRefused, match=words):
-            plan_grid(cohort, tmp_path, recipe, (0,), fit=SimpleNamespace(record=record))
+            plan_grid(source, tmp_path, recipe, (0,), fit=SimpleNamespace(record=record))

@@ -71,11 +71,20 @@ def ablate(
     ``mmf-train evaluate --cohort`` reads the folder and lays the tables out.
     """
     from engines.case import check_case, list_cases
-    from train.ablation import describe_plan, estimate_grid, plan_grid, run_grid, write_grid
-    from train.cohort import read_cohort
+    from engines.network_input import Preprocessing
+    from train.ablation import (
+        Source,
+        choose_split_seed,
+        describe_plan,
+        estimate_grid,
+        plan_grid,
+        run_grid,
+        write_grid,
+    )
     from train.data import Split
     from train.device import choose_device
     from train.evaluate.evidence import default_ablation_folder
+    from train.fit_cohort import read_fit_cohort
     from train.recipes import read_recipe
 
     if dask is not None:
@@ -83,17 +92,20 @@ def ablate(
     finished = None if no_fit else _find_fit(cohort, fit)
     chosen = read_recipe(recipe or (finished.record.recipe if finished else DEFAULT_RECIPE))
     where = choose_device(device)
+    numbers = _parse_seeds(seeds, finished)
+    split_seed = choose_split_seed(numbers, finished)
+    side = next(iter(chosen.settings.values())).side
+    read = read_fit_cohort(cohort, Preprocessing(side=side), seed=split_seed)
     grid = plan_grid(
-        cohort,
+        Source(folder=cohort, digest=read.digest, seed=split_seed),
         out or default_ablation_folder(cohort),
         chosen,
-        _parse_seeds(seeds, finished),
+        numbers,
         tables=_parse_tables(tables),
         networks=_parse_networks(networks),
         fit=finished,
     )
-    size = next(iter(chosen.settings.values()))
-    data = read_cohort(cohort, size.phases, size.side, seed=grid.seeds[0])
+    data = read.data
     counts = [int(data.rows(split).size) for split in (Split.TRAINING, Split.VALIDATION)]
     costs = estimate_grid(grid, where, counts[0], counts[1])
     for line in describe_plan(grid, costs):

@@ -36,6 +36,7 @@ class AblationRecord:
         fit: folder name of the fit whose runs were taken over; "" = none.
         complete: every run of the plan is finished.
         missing: runs that are not, in words.
+        digest: of the cohort, as fit.json has it; "" = an older ablation, which does not tell.
     """
 
     cohort: str
@@ -47,6 +48,7 @@ class AblationRecord:
     fit: str
     complete: bool
     missing: tuple[str, ...]
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
