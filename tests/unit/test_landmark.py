@@ -15,9 +15,18 @@ from train.errors import FitRefused
 from train.evaluate.case_facts import CaseFacts, CohortFacts
 from train.evaluate.document import RowKind, Table, Text
 from train.evaluate.evidence import gather_responses
-from train.evaluate.landmark import landmark_table, measure_from_landmark, start_at_landmark
-from train.evaluate.measures import Settings
+from train.evaluate.landmark import (
+    TITLE,
+    explain_records,
+    landmark_table,
+    leave_to_landmark,
+    measure_from_landmark,
+    start_at_landmark,
+)
+from train.evaluate.measures import Settings, measure_models
+from train.evaluate.published import read_published
 from train.evaluate.score_table import EndpointColumns, ScoreTable
+from train.evaluate.tables import auc_table, c_index_table, comparison_table, risk_group_table
 from train.fit_folder import FitFolder
 
 NAN = np.nan
@@ -188,3 +197,25 @@ def test_responses_come_from_the_fit_and_of_other_cohorts_from_their_lesion_list
     paths.response.write_text("case_id,non_responder,months\ncase-1,0,soon\n")
     with pytest.raises(FitRefused, match="case case-1: could not convert string to float"):
         gather_responses(paths, own, external)
+
+
+def test_no_other_table_measures_mrecist_from_the_first_dose():
+    table = score_table(OS, PFS, {"mRECIST": NON_RESPONDER, "MMF": MMF}, {})
+    records = explain_records(measure_models(leave_to_landmark(table), SETTINGS))
+    found = {(r.endpoint, r.model): r for r in records}
+    assert found["OS", "mRECIST"].c_index == next(
+        r.c_index for r in measure_models(table, SETTINGS) if (r.endpoint, r.model) == ("OS", "mRECIST")
+    )
+    left = found["PFS", "mRECIST"]
+    assert (left.c_index, left.uno_c, left.groups, left.comparisons) == (None, None, None, ())
+    assert TITLE in left.reason
+    published = read_published()
+    for made in (
+        auc_table(records, "PFS", "MMF", published, ""),
+        c_index_table(records, ("testing",), str, published, ""),
+        comparison_table(records, "PFS", "MMF", ""),
+        risk_group_table(records, "PFS", "testing"),
+    ):
+        assert sum(TITLE in note for note in made.notes) == 1
+        assert any("not estimable" in row.cells for row in made.rows if row.cells[0] == "mRECIST")
+    assert not any(TITLE in note for note in comparison_table(records, "OS", "MMF", "").notes)

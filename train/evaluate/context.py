@@ -23,7 +23,8 @@ class Context:
     """Everything a section may read.
 
     Attributes:
-        table: checked scores.
+        table: checked scores; of a fit without mRECIST for PFS, which is measured from the landmark alone.
+        whole: the same with it.
         settings: seed, repeats, rule of the cut-offs.
         evidence: of the case folders, the fit and the ablation.
         records: of every model in every cohort.
@@ -36,6 +37,7 @@ class Context:
     """
 
     table: ScoreTable
+    whole: ScoreTable
     settings: Settings
     evidence: Evidence
     records: tuple[ModelRecord, ...]

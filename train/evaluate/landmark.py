@@ -11,15 +11,15 @@ from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, pe
 from engines.survival.concordance import harrell_c
 from engines.survival.outcome import BoolArray, FloatArray
 from train.evaluate.document import Row, Table, Text
-from train.evaluate.measures import Settings
+from train.evaluate.measures import ModelRecord, Settings
 from train.evaluate.score_table import EndpointColumns, ScoreTable
 from train.evaluate.tables import heading
 from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER
-from train.evaluate.words import estimate_text
-from train.fit_folder import MRECIST_FROM_START
+from train.evaluate.words import LANDMARK_TITLE, SEE_LANDMARK, estimate_text
+from train.fit_folder import MRECIST, MRECIST_FROM_START
 from train.response_model import Responses
 
-TITLE = "All models on the landmark subset of mRECIST"
+TITLE = LANDMARK_TITLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,35 @@ class LandmarkRecord:
     c_index: float | None
     low: float | None
     high: float | None
+
+
+def leave_to_landmark(table: ScoreTable) -> ScoreTable:
+    """Returns the table of a fit without the score of mRECIST for progression, whose time is not that of the table.
+
+    Args:
+        table: of a fit, where mRECIST for PFS was fitted from each patient's first follow-up CT.
+    """
+    if MRECIST not in table.scores:
+        return table
+    kept = {
+        endpoint: values if endpoint == Endpoint.OS.value else np.full_like(values, np.nan)
+        for endpoint, values in table.scores[MRECIST].items()
+    }
+    return replace(table, scores={**table.scores, MRECIST: kept})
+
+
+def explain_records(records: Sequence[ModelRecord]) -> tuple[ModelRecord, ...]:
+    """Returns the records of a table as ``leave_to_landmark`` gives it, those of mRECIST for progression with their reason."""
+    return tuple(
+        replace(
+            record,
+            reason=SEE_LANDMARK,
+            auc=tuple(replace(auc, reason=SEE_LANDMARK) for auc in record.auc),
+        )
+        if record.model == MRECIST and record.endpoint != Endpoint.OS.value
+        else record
+        for record in records
+    )
 
 
 def start_at_landmark(table: ScoreTable) -> ScoreTable | None:

@@ -7,6 +7,7 @@ from train.evaluate.absolute_risk import RiskRecord, fit_scores, measure_risk
 from train.evaluate.context import Context
 from train.evaluate.document import Document, Section
 from train.evaluate.evidence import NO_EVIDENCE, Evidence
+from train.evaluate.landmark import explain_records, leave_to_landmark
 from train.evaluate.measures import (
     ModelRecord,
     Settings,
@@ -44,12 +45,17 @@ def evaluate_scores(table: ScoreTable, settings: Settings, evidence: Evidence = 
         settings: seed, repeats and rule of the cut-offs.
         evidence: what the case folders, the fit and the ablation tell beside the scores.
     """
+    whole = table
+    if evidence.fit is not None:
+        table = leave_to_landmark(whole)
+    records = measure_models(table, settings)
     fits = fit_scores(table, {} if evidence.model is None else evidence.model.risk_models)
     context = Context(
         table=table,
+        whole=whole,
         settings=settings,
         evidence=evidence,
-        records=measure_models(table, settings),
+        records=records if evidence.fit is None else explain_records(records),
         fits=fits,
         risks=measure_risk(table, fits),
         cutoffs={

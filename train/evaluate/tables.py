@@ -14,7 +14,15 @@ from train.evaluate.published import (
     canonical_model,
 )
 from train.evaluate.score_table import FIT_COPIES, ScoreTable
-from train.evaluate.words import NOT_ESTIMABLE, estimate_text, median_text, p_text, percent_text, ratio_text
+from train.evaluate.words import (
+    NOT_ESTIMABLE,
+    SEE_LANDMARK,
+    estimate_text,
+    median_text,
+    p_text,
+    percent_text,
+    ratio_text,
+)
 
 BOOTSTRAP_NOTE = "Intervals: percentile bootstrap, {repeats} resamples of patients, seed {seed}."
 
@@ -45,7 +53,9 @@ def auc_table(
             for auc in record.auc:
                 p_value = _auc_p(record, reference, auc.month)
                 cells.append(estimate_text(auc.value, auc.low, auc.high) + _mark(p_value))
-                if auc.value is None:
+                if auc.reason == SEE_LANDMARK:
+                    reasons.append(f"{SEE_LANDMARK}.")
+                elif auc.value is None:
                     reasons.append(f"{cohort}, {auc.month:g} months: {auc.reason}.")
             rows.append(Row(cells=(record.model, *cells)))
             row = _published_row(
@@ -114,6 +124,7 @@ def c_index_table(
         rows=tuple(rows),
         notes=(
             note,
+            *_elsewhere(records),
             "Training (apparent) and validation columns that are not out-of-fold support no claim: in validation the networks"
             " were selected, and the fused models (forests, Radiomic, Benchmark, MMF) are apparent as in training. The"
             " published training and validation columns are of that kind and stand beside them.",
@@ -165,6 +176,7 @@ def comparison_table(records: Sequence[ModelRecord], endpoint: str, reference: s
         rows=tuple(rows),
         notes=(
             note,
+            *_elsewhere(chosen),
             "t test: survcomp's cindex.comp with Noether's standard errors and Spearman's correlation, two-sided."
             " Uno's C up to the last month of the AUC table within follow-up.",
             "At n = 209 a difference of two C-indices has a standard deviation of about .014-.019: one test set of"
@@ -211,6 +223,7 @@ def risk_group_table(records: Sequence[ModelRecord], endpoint: str, origin: str)
         rows=tuple(rows),
         notes=(
             f"High is strictly above the cut-off, which comes from {origin} and is applied unchanged. P two-sided.",
+            *_elsewhere(chosen),
         ),
     )
 
@@ -264,6 +277,10 @@ def _published_row(model: str, values: Sequence[PublishedValue | None]) -> Row |
 def published_note(rows: Sequence[Row]) -> tuple[str, ...]:
     """Returns where published values are from, if a row holds one."""
     return (SOURCE,) if any(row.kind == RowKind.PUBLISHED for row in rows) else ()
+
+
+def _elsewhere(records: Sequence[ModelRecord]) -> tuple[str, ...]:
+    return (f"{SEE_LANDMARK}.",) if any(record.reason == SEE_LANDMARK for record in records) else ()
 
 
 def slug(name: str) -> str:

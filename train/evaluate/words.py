@@ -7,6 +7,14 @@ from engines.survival.kaplan_meier import Quantile
 
 NOT_ESTIMABLE = "not estimable"
 
+LANDMARK_TITLE = "All models on the landmark subset of mRECIST"
+
+SEE_LANDMARK = (
+    "mRECIST for PFS counts from the first follow-up CT; from the first dose the months before that CT would be survived by"
+    f" definition. It is measured in the table '{LANDMARK_TITLE}' alone"
+)
+"""Why no other table measures it: immortal time. Source: method, section 7."""
+
 CHOSEN_EPOCHS = "Chosen epochs (the first is 1)"
 """Heads what ``epochs_text`` gives. The files of a run (summary.json, history.csv) count from 0."""
 

@@ -94,7 +94,7 @@ def variables(context: Context) -> Section:
         " (complete cases), comparisons use patients with both scores, and every table says n."
     )
     parts.append(Text(lines=(words,)))
-    parts.append(tables.missing_table(table))
+    parts.append(tables.missing_table(context.whole))
     covariates = list_covariates(table, None, table.endpoints[0].name)
     found = collinearity_table(covariates, table.rows(table.cutoff_cohort), table.cutoff_cohort)
     if found is not None:

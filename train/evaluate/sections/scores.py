@@ -40,7 +40,7 @@ def discrimination(context: Context, reference: str) -> Section:
     own = [record for record in context.records if record.cohort not in FIT_COPIES.values()]
     for endpoint in table.endpoints:
         parts.append(tables.comparison_table(own, endpoint.name, reference, context.note))
-    parts.append(landmark_table(table, whole, context.settings, context.note))
+    parts.append(landmark_table(context.whole, whole, context.settings, context.note))
     parts.append(_added_value(context, reference))
     return Section(title=DISCRIMINATION_TITLE, parts=tuple(parts))
 
