@@ -149,6 +149,13 @@ def test_the_response_of_a_patient_who_progressed_by_the_first_ct_is_no_predicto
     assert progressed.size
     assert np.isnan(fitted.out_of_fold[MRECIST][Endpoint.PFS][progressed]).all()
     assert np.isfinite(fitted.out_of_fold["mRECIST (no landmark)"][Endpoint.PFS][progressed]).all()
+    rows, pfs = cohort.discovery(), cohort.data.pfs
+    pd = cohort.responses.progressive
+    assert np.isnan(fitted.out_of_fold[MRECIST][Endpoint.PFS][pd]).all()
+    against = int(cohort.responses.contradicting(pfs.months, pfs.event > 0)[rows].sum())
+    assert against > 0
+    told = f"{against} discovery cases have PD at their first follow-up CT, but a PFS that goes on beyond it"
+    assert any(words.startswith(told) for words in fitted.limits)
 
 
 def test_what_cannot_be_fitted_is_refused_before_anything_is_trained(cohort):
