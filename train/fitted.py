@@ -57,7 +57,7 @@ def read_external(fit: Fit, folder: Path, cache: Path | None = None) -> FitCohor
         CaseRefused: a case folder is damaged.
     """
     model = load_model(fit.paths.model, allow_demonstration=True)
-    cohort = read_fit_cohort(folder, model.card.preprocessing, cache=cache)
+    cohort = read_fit_cohort(folder, model.card.preprocessing, seed=fit.record.seeds[0], cache=cache)
     own = fit.record.cohort
     if cohort.digest == own.digest:
         raise CohortRefused(f"{folder} is the cohort that was fitted; its scores are in {fit.paths.root}")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from tests.fit_cohort import make_fit_cohort
+from train import fitted
+from train.commands import evaluate
 from train.data import Split
 from train.errors import CohortRefused
 from train.shared_scans import refuse_shared_scans
@@ -41,3 +43,20 @@ def test_a_patient_key_of_the_fit_is_refused(pair):
     keys = ["new", home.data.patient_keys[2], "other"]
     with pytest.raises(CohortRefused, match="case case-0002 of home, case case-0001 of away"):
         refuse_shared_scans(home, replace(away, data=replace(away.data, patient_keys=keys)))
+
+
+def test_evaluate_keeps_external_cohorts_apart_from_the_fit_and_from_each_other(monkeypatch, tmp_path):
+    asked = []
+
+    def write(fit, folder, path, apart_from):
+        asked.append((folder.name, tuple(apart_from)))
+        path.write_text("patient_id,cohort,os_months,os_event,pfs_months,pfs_event,MMF\np,x,1,1,1,1,0\n")
+        return f"read {folder.name}"
+
+    monkeypatch.setattr(fitted, "read_learned", lambda fit, folder: f"learned {folder.name}")
+    monkeypatch.setattr(fitted, "write_external_table", write)
+    monkeypatch.setattr(evaluate, "_find_fit", lambda cohort, explicit: "fit")
+    monkeypatch.setattr(evaluate, "gather_evidence", lambda *given: given)
+    folders = tuple(tmp_path / name for name in ("home", "first", "second"))
+    evaluate.read_source(folders, tmp_path / "scored")
+    assert asked == [("first", ("learned home",)), ("second", ("learned home", "read first"))]
