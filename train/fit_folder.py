@@ -13,7 +13,7 @@ Layout (FIT is ``COHORT-fit`` beside the cohort unless it is named; absent parts
     ensembles_out_of_fold.csv   the same rows and form: every network, every pair, all three (supplementary Table 4)
     ensembles_apparent.csv
     radiomic.csv                unit,endpoint,feature,coefficient of every Radiomic model (supplementary Table 5)
-    response.csv                case_id,non_responder (0, 1),months of the first follow-up CT, where the cases tell it
+    response.csv                case_id,non_responder,progressive (0, 1),months of the first follow-up CT, where the cases tell it
     seeds.csv                   network,seed,endpoint,rows (validation: selected on; testing),patients,c: the spread of seeds
     networks/UNIT/NETWORK/seed-N/   weights, history.csv, scores.csv (all cases), summary.json, as ``train.campaign``
                                 writes them; UNIT is ``whole`` or ``fold-K``, seeds after the first in ``whole`` alone

@@ -122,9 +122,15 @@ def _write_responses(cohort: FitCohort, paths: FitFolder) -> None:
     known = np.flatnonzero(np.isfinite(responses.non_responder)).tolist()
     if not known:
         return
-    lines: list[Sequence[object]] = [["case_id", "non_responder", "months"]]
+    told = responses.progressive
+    lines: list[Sequence[object]] = [["case_id", "non_responder", "progressive", "months"]]
     lines += [
-        [cohort.data.case_ids[row], int(responses.non_responder[row]), _cell(responses.months[row])]
+        [
+            cohort.data.case_ids[row],
+            int(responses.non_responder[row]),
+            "" if told is None else int(told[row]),
+            _cell(responses.months[row]),
+        ]
         for row in known
     ]
     write_rows(paths.response, lines)

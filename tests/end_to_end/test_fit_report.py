@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -340,9 +341,11 @@ def test_published_phases_agree_with_the_published_architectures():
 def test_damaged_and_foreign_ablations_are_refused(home, tmp_path):
     with pytest.raises(AblationRefused, match="holds no ablation"):
         read_ablation(tmp_path)
-    other = AblationRecord(**{name: getattr(RECORD, name) for name in RECORD.__slots__} | {"cohort": "away"})
-    write_ablation(tmp_path, other, cells())
+    write_ablation(tmp_path, replace(RECORD, cohort="away"), cells())
     with pytest.raises(AblationRefused, match="an ablation of away, not of home"):
+        gather_evidence(home[1], (home[0],), (), tmp_path)
+    write_ablation(tmp_path, replace(RECORD, digest="of earlier outcomes"), cells())
+    with pytest.raises(AblationRefused, match="of another state of home; make it again"):
         gather_evidence(home[1], (home[0],), (), tmp_path)
     (tmp_path / "ablation.csv").write_text("network\nnonsense\n")
     with pytest.raises(AblationRefused, match="damaged"):
@@ -400,7 +403,8 @@ def test_features_are_abbreviated_as_in_the_paper(name, short):
 
 
 def test_whole_report_of_a_fitted_cohort_in_one_command(home, tmp_path, monkeypatch, capsys):
-    write_ablation(tmp_path / "ablation", RECORD, cells())
+    record = replace(RECORD, digest=home[1].record.cohort.digest)
+    write_ablation(tmp_path / "ablation", record, cells())
     out = tmp_path / "report"
     options = [
         "--cohort",

@@ -81,6 +81,19 @@ def test_the_subset_and_the_shift_of_time_zero_are_those_worked_by_hand():
     np.testing.assert_array_equal(os.event, [1, 1, 0, 0, 0, 0, 0, 0])
 
 
+def test_who_has_pd_at_the_ct_is_not_in_the_subset_however_the_months_are_rounded():
+    columns = {
+        "non_responder": [0.0, 1.0, 1.0],
+        "first_ct_months": [2.0, 2.0, 2.0],
+        "progressive": [0.0, 1.0, 0.0],
+    }
+    table = score_table(
+        ([9.0, 9.0, 9.0], [0, 1, 0]), ([3.0, 2.1, 3.0], [1, 1, 0]), {"MMF": [1, 2, 3]}, columns
+    )
+    _, pfs = start_at_landmark(table).endpoints
+    np.testing.assert_array_equal(pfs.time, [1.0, NAN, 1.0])
+
+
 def test_a_patient_last_seen_at_the_ct_or_with_os_that_ends_before_it_has_no_follow_up_there():
     columns = {"non_responder": [0.0, 1.0, 0.0], "first_ct_months": [2.0, 2.0, 2.0]}
     table = score_table(
@@ -188,10 +201,17 @@ def test_responses_come_from_the_fit_and_of_other_cohorts_from_their_lesion_list
         case("case-2", "away-2", FirstResponse(category=Response.NOT_EVALUABLE, months=2.0)),
         case("case-3", "away-3"),
     )
-    assert gather_responses(paths, own, facts()) == {"non_responder": {}, "first_ct_months": {}}
-    paths.response.write_text("case_id,non_responder,months\ncase-1,0,2.5\ncase-2,1,\ncase-9,1,3\n")
+    assert gather_responses(paths, own, facts()) == {
+        "non_responder": {},
+        "progressive": {},
+        "first_ct_months": {},
+    }
+    paths.response.write_text(
+        "case_id,non_responder,progressive,months\ncase-1,0,0,2.5\ncase-2,1,1,\ncase-9,1,1,3\n"
+    )
     assert gather_responses(paths, own, external) == {
         "non_responder": {"own-1": 0.0, "own-2": 1.0, "away-1": 1.0},
+        "progressive": {"own-1": 0.0, "own-2": 1.0, "away-1": 1.0},
         "first_ct_months": {"own-1": 2.5, "away-1": 1.5},
     }
     paths.response.write_text("case_id,non_responder,months\ncase-1,0,soon\n")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engines.clinical.response import Response
 from engines.models.model import Model
 from engines.models.store import load_model
 from train.errors import AblationRefused, FitRefused
@@ -14,7 +15,7 @@ from train.evaluate.fit_scores import read_ensemble_scores, read_fit_scores, wit
 from train.evaluate.network_runs import NetworkRun, read_network_runs
 from train.evaluate.radiomics import count_selections
 from train.evaluate.score_table import ScoreTable
-from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER
+from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER, PROGRESSIVE
 from train.fit_cohort import digest_cohort
 from train.fit_folder import WHOLE, Fit, FitFolder, FitRecord
 
@@ -109,7 +110,7 @@ def gather_evidence(
         ensembles=read_ensemble_scores(fit),
         selections=frequency,
         folds=folds,
-        ablation=_find_ablation(folders[0], ablation),
+        ablation=_find_ablation(folders[0], ablation, fit),
     )
 
 
@@ -137,7 +138,9 @@ def check_cohort(fit: Fit, folder: Path) -> None:
 def gather_responses(
     paths: FitFolder, own: CohortFacts, external: CohortFacts
 ) -> dict[str, dict[str, float]]:
-    """Returns ``NON_RESPONDER`` and ``FIRST_CT_MONTHS`` by patient: response.csv of the fit, lesion lists of other cohorts.
+    """Returns ``NON_RESPONDER``, ``PROGRESSIVE`` and ``FIRST_CT_MONTHS`` by patient.
+
+    Those of the fit from response.csv, those of other cohorts from their lesion lists.
 
     Args:
         paths: of the fit; without response.csv its patients are left out.
@@ -148,13 +151,15 @@ def gather_responses(
         FitRefused: response.csv has other columns, or a cell that is no number.
     """
     patient_of = {case.case_id: case.patient for case in own.cases}
-    found: dict[str, dict[str, float]] = {NON_RESPONDER: {}, FIRST_CT_MONTHS: {}}
+    found: dict[str, dict[str, float]] = {NON_RESPONDER: {}, PROGRESSIVE: {}, FIRST_CT_MONTHS: {}}
     for row in _read_rows(paths.response, ("case_id", "non_responder", "months")):
         patient = patient_of.get(row["case_id"])
         if patient is None:
             continue
         try:
             found[NON_RESPONDER][patient] = float(row["non_responder"])
+            if row.get("progressive"):
+                found[PROGRESSIVE][patient] = float(row["progressive"])
             if row["months"]:
                 found[FIRST_CT_MONTHS][patient] = float(row["months"])
         except ValueError as error:
@@ -164,6 +169,7 @@ def gather_responses(
         responder = None if first is None else first.category.is_responder
         if first is not None and responder is not None and first.months is not None:
             found[NON_RESPONDER][case.patient] = float(not responder)
+            found[PROGRESSIVE][case.patient] = float(first.category is Response.PROGRESSIVE)
             found[FIRST_CT_MONTHS][case.patient] = first.months
     return found
 
@@ -199,7 +205,7 @@ def _read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _find_ablation(
-    cohort: Path, explicit: Path | None
+    cohort: Path, explicit: Path | None, fit: Fit
 ) -> tuple[AblationRecord, tuple[AblationCell, ...]] | None:
     folder = explicit or default_ablation_folder(cohort)
     if explicit is None and not (folder / RECORD).is_file():
@@ -207,4 +213,9 @@ def _find_ablation(
     record, cells = read_ablation(folder)
     if record.cohort != cohort.resolve().name:
         raise AblationRefused(f"{folder} is an ablation of {record.cohort}, not of {cohort.resolve().name}")
+    if record.digest != fit.record.cohort.digest:
+        raise AblationRefused(
+            f"{folder} is an ablation of another state of {record.cohort}; make it again: `mmf-train ablate --cohort {cohort}"
+            " --out NEW`, then give it with --ablation NEW"
+        )
     return record, cells

@@ -14,7 +14,7 @@ from train.evaluate.document import Row, Table, Text
 from train.evaluate.measures import ModelRecord, Settings
 from train.evaluate.score_table import EndpointColumns, ScoreTable
 from train.evaluate.tables import heading
-from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER
+from train.evaluate.treatment import FIRST_CT_MONTHS, NON_RESPONDER, PROGRESSIVE
 from train.evaluate.words import LANDMARK_TITLE, SEE_LANDMARK, estimate_text
 from train.fit_folder import MRECIST, MRECIST_FROM_START
 from train.response_model import Responses
@@ -176,7 +176,12 @@ def _progression(table: ScoreTable) -> EndpointColumns | None:
 
 
 def _responses(table: ScoreTable) -> Responses:
-    return Responses(non_responder=table.background[NON_RESPONDER], months=table.background[FIRST_CT_MONTHS])
+    told = table.background.get(PROGRESSIVE)
+    return Responses(
+        non_responder=table.background[NON_RESPONDER],
+        months=table.background[FIRST_CT_MONTHS],
+        progressive=None if told is None else told == 1,
+    )
 
 
 def _shift(endpoint: EndpointColumns, free: BoolArray, months: FloatArray) -> EndpointColumns:

@@ -18,6 +18,9 @@ CONFIDENCE = 0.95
 NON_RESPONDER = "non_responder"
 """Number beside a score table: 1 for SD and PD at the first follow-up CT, 0 for CR and PR."""
 
+PROGRESSIVE = "progressive"
+"""Number beside a score table: 1 for PD at the first follow-up CT, 0 for any other response."""
+
 FIRST_CT_MONTHS = "first_ct_months"
 """Number beside a score table: months from the first dose to the first follow-up CT."""
 
