@@ -80,9 +80,7 @@ class BaselineSegmenter:
         """
         anatomy = find_anatomy(volume)
         if not anatomy.liver.any():
-            raise NoLiverFound(
-                "baseline found no large even organ on the patient's right below the lungs"
-            )
+            raise NoLiverFound("baseline found no large even organ on the patient's right below the lungs")
         mode_hu, width_hu = dominant_hu(anatomy.smooth[anatomy.liver])
         coarse = _fill_lesions(_grow_liver(anatomy, mode_hu, width_hu), anatomy, mode_hu)
         coarse &= ~_find_fluid(anatomy)
