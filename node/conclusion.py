@@ -227,14 +227,16 @@ def describe_missing(row: ClinicalRow | None, scores: Scores | None) -> tuple[st
     return tuple(DEFINITIONS[variable].title for variable in scores.missing)
 
 
-def flag_scores(scores: Scores) -> tuple[str, ...]:
+def flag_scores(model: Model, scores: Scores) -> tuple[str, ...]:
     """Returns what a reader must know of the scores besides their values."""
     flags: list[str] = []
     if scores.demonstration:
         flags.append("demonstration model trained on phantoms: the numbers have no clinical meaning")
     if any(endpoint.risk.model != ModelName.MMF for endpoint in scores.endpoints):
-        names = ", ".join(DEFINITIONS[variable].title for variable in scores.missing)
-        flags.append(f"MMF was not computed, Ensemble-DL is shown instead; missing: {names}")
+        names = [DEFINITIONS[variable].title for variable in scores.missing]
+        if any(fitted.needs_radiomic for fitted in model.risk_models.values()):
+            names.append("Radiomic score, which this node does not give to its models")
+        flags.append(f"MMF was not computed, Ensemble-DL is shown instead; missing: {', '.join(names)}")
     for endpoint in scores.endpoints:
         if endpoint.risk.not_estimable:
             months = ", ".join(f"{month:g}" for month in endpoint.risk.not_estimable)

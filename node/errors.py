@@ -27,6 +27,10 @@ class JobMoveRefused(MmfError):
     """A job cannot go from its state to the one asked for. ``mmf-node jobs show`` tells its state."""
 
 
+class WorkFailed(MmfError):
+    """A fault of this program met a study. The log holds its trace: report it; `mmf-node jobs retry` tries again."""
+
+
 class ObjectInvalid(MmfError):
     """A result object did not pass validation and is not sent. Report the message as a fault of this product."""
 

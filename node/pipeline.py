@@ -436,7 +436,7 @@ def _score(walk: Walk) -> NotAssessable | None:
     if known is not None:
         write_json(known, walk.case.folder / "clinical.json")
         walk.steps.outputs.add(walk.case.folder / "clinical.json")
-    walk.flags += flag_scores(walk.scores)
+    walk.flags += flag_scores(model, walk.scores)
     return None
 
 

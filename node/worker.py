@@ -3,7 +3,8 @@
 import os
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Self
 import structlog
 
 from engines.errors import MmfError
-from node.errors import DeliveryPostponed, DeliveryRefused, JobMoveRefused
+from node.errors import DeliveryPostponed, DeliveryRefused, JobMoveRefused, WorkFailed
 from node.job import Job, JobState
 from node.ports import (
     FAILED,
@@ -85,8 +86,6 @@ class Worker:
                 shelved. None = there is no such report.
 
         A job that was handed back after its last try was lost with its worker is not assessed again: its failure is told.
-
-        This is one of the places where every exception is caught: a fault in one study must not end the worker.
         """
         job = self.jobs.claim(JobState.WAITING, self.name, self.clock.now(), self.rules.lease_seconds)
         if job is None:
@@ -96,18 +95,15 @@ class Worker:
             return self._settle(job, partial(self._fail, tried, job.error, tell_failure))
         log.info("assessment begins", job=job.job_id, study=job.study_instance_uid, attempt=job.attempt)
         try:
-            with Lease(self, job):
-                conclusion = assess(job)
-            return self.jobs.conclude(job.job_id, self.name, conclusion, self.clock.now())
+            with _gate(job, "an assessment failed"):
+                with Lease(self, job):
+                    conclusion = assess(job)
+                return self.jobs.conclude(job.job_id, self.name, conclusion, self.clock.now())
         except JobMoveRefused as error:
             _drop(job, error)
             return None
         except MmfError as error:
-            reason = f"{type(error).__name__}: {error}"
-        except Exception as error:
-            log.exception("an assessment failed", job=job.job_id, study=job.study_instance_uid)
-            reason = f"{type(error).__name__}: {error}"
-        return self._settle(job, partial(self._fail, job, reason, tell_failure))
+            return self._settle(job, partial(self._fail, job, _describe(error), tell_failure))
 
     def deliver_next(self, destination: Destination | None) -> Job | None:
         """Delivers the objects of the next job in SENDING and returns it as it stands afterwards, or None.
@@ -119,19 +115,17 @@ class Worker:
         if job is None:
             return None
         try:
-            with Lease(self, job):
+            with _gate(job, "a delivery failed"), Lease(self, job):
                 return self._deliver(job, destination)
         except JobMoveRefused as error:
             _drop(job, error)
             return None
         except DeliveryPostponed as error:
             after = partial(self._postpone_delivery, job, str(error), self.rules.delivery_tries)
+        except WorkFailed as error:
+            after = partial(self._postpone_delivery, job, str(error), self.rules.bounded_tries)
         except MmfError as error:
-            after = partial(self._shelve, job, f"{type(error).__name__}: {error}")
-        except Exception as error:
-            log.exception("a delivery failed", job=job.job_id, study=job.study_instance_uid)
-            reason = f"{type(error).__name__}: {error}"
-            after = partial(self._postpone_delivery, job, reason, self.rules.bounded_tries)
+            after = partial(self._shelve, job, _describe(error))
         return self._settle(job, after)
 
     def _settle(self, job: Job, act: Callable[[], Job]) -> Job | None:
@@ -197,10 +191,9 @@ class Worker:
         if tell_failure is None:
             return self._shelve(job, error)
         try:
-            with Lease(self, job):
+            with _gate(job, "a failure cannot be told"), Lease(self, job):
                 conclusion = tell_failure(job, error)
-        except Exception as second:
-            log.exception("a failure cannot be told", job=job.job_id, study=job.study_instance_uid)
+        except MmfError as second:
             return self._shelve(job, f"{error}; its report could not be written: {second}")
         if not any(conclusion.objects.rglob("*.dcm")):
             return self._shelve(job, error)
@@ -226,6 +219,26 @@ class Worker:
     def _shelve(self, job: Job, error: str) -> Job:
         log.error("job shelved", job=job.job_id, study=job.study_instance_uid, error=error)
         return self.jobs.move(job.job_id, JobState.SHELVED, self.clock.now(), owner=self.name, error=error)
+
+
+@contextmanager
+def _gate(job: Job, sentence: str) -> Iterator[None]:
+    """The one place of the worker where every exception is caught: a fault in one study must not end the worker.
+
+    Raises:
+        WorkFailed: in the place of whatever is no error of this product; the log keeps the trace under ``sentence``.
+    """
+    try:
+        yield
+    except MmfError:
+        raise
+    except Exception as error:
+        log.exception(sentence, job=job.job_id, study=job.study_instance_uid)
+        raise WorkFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _describe(error: MmfError) -> str:
+    return str(error) if isinstance(error, WorkFailed) else f"{type(error).__name__}: {error}"
 
 
 def _drop(job: Job, error: JobMoveRefused) -> None:

@@ -7,22 +7,15 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.spatial.distance import cdist
 
 from engines.networks.heads import LABELS
 from engines.survival.outcome import Outcome
 from train.errors import CohortRefused
 from train.losses import Targets
+from train.near_duplicates import find_close_summaries, is_same_scan, summarise_inputs
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-
-SUMMARY_SIDE = 8
-SAME_SUMMARY = 0.005
-"""Two volumes whose 8^3 block means differ by less, on average, are compared voxel by voxel (OURS)."""
-SAME_VOLUME = 0.01
-"""Volumes that differ by less on average are one scan: 3.4 HU, while the noise of two scans differs by 10 and more (OURS)."""
 
 
 class Split(StrEnum):
@@ -235,12 +228,10 @@ def _check_voxels(data: TrainingData) -> None:
 
 def _summarise(data: TrainingData) -> npt.NDArray[np.float32]:
     """The block means of every input, (n, means); refuses voxels that are not finite."""
-    summaries = np.empty((data.n, data.inputs.shape[1] * SUMMARY_SIDE**3), dtype=np.float32)
-    for row in range(data.n):
-        volume = np.asarray(data.inputs[row], dtype=np.float32)
-        if not np.isfinite(volume).all():
-            raise CohortRefused(f"the input of case {data.case_ids[row]} holds voxels that are not finite")
-        summaries[row] = _block_means(volume)
+    summaries = summarise_inputs(data.inputs)
+    bad = np.flatnonzero(~np.isfinite(summaries).all(axis=1))
+    if bad.size:
+        raise CohortRefused(f"the input of case {data.case_ids[bad[0]]} holds voxels that are not finite")
     return summaries
 
 
@@ -248,13 +239,9 @@ def _find_same_volumes(
     data: TrainingData, summaries: npt.NDArray[np.float32], one: IntArray, other: IntArray
 ) -> Iterator[tuple[int, int]]:
     """Gives pairs of different cases, one of each list, whose volumes nearly agree voxel by voxel."""
-    distance = cdist(summaries[one], summaries[other], "cityblock") / summaries.shape[1]
-    for first, second in np.argwhere(distance < SAME_SUMMARY):
+    for first, second in find_close_summaries(summaries[one], summaries[other]):
         left, right = int(one[first]), int(other[second])
-        if left == right:
-            continue
-        difference = np.asarray(data.inputs[left], np.float32) - np.asarray(data.inputs[right], np.float32)
-        if np.abs(difference).mean() < SAME_VOLUME:
+        if left != right and is_same_scan(data.inputs[left], data.inputs[right]):
             yield left, right
 
 
@@ -263,12 +250,3 @@ def _describe_twins(data: TrainingData, left: int, right: int) -> str:
         f"cases {data.case_ids[left]} ({data.splits[left].value}) and {data.case_ids[right]} "
         f"({data.splits[right].value}) hold nearly the same volume: one patient under two names?"
     )
-
-
-def _block_means(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Means of 8^3 blocks of each phase, flattened."""
-    phases, side = volume.shape[0], volume.shape[1]
-    block = side // SUMMARY_SIDE
-    cut = volume.reshape(phases, SUMMARY_SIDE, block, SUMMARY_SIDE, block, SUMMARY_SIDE, block)
-    means: npt.NDArray[np.float32] = cut.mean(axis=(2, 4, 6), dtype=np.float32).ravel()
-    return means

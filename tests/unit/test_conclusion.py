@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -5,6 +6,12 @@ import pytest
 
 from engines.clinical.table import ClinicalRow
 from engines.clinical.variables import ClinicalVariables, Value, Variable
+from engines.configuration import find_conf
+from engines.endpoint import Endpoint
+from engines.mmf import RADIOMIC_INPUT, ModelName
+from engines.models.store import load_model
+from engines.networks.settings import ENSEMBLE
+from engines.phantom.cohort import draw_cohort
 from engines.phase import Phase
 from engines.segmentation.lesions import Lesion
 from node.conclusion import (
@@ -13,6 +20,7 @@ from node.conclusion import (
     describe_structures,
     examined_on,
     flag_diameter,
+    flag_scores,
 )
 from node.study import Acquisition, Instance, PhaseFinding
 
@@ -81,3 +89,20 @@ def test_the_day_of_the_examination_is_the_earliest_acquisition():
     assert examined_on([instance(acquired_at=late), instance(acquired_at=early)]) == early.date()
     assert examined_on([instance(study_at=late)]) == late.date()
     assert examined_on([instance()]) is None
+
+
+def test_an_mmf_that_wants_the_radiomic_score_says_why_it_was_not_computed():
+    model = load_model(find_conf("models/demo"), allow_demonstration=True)
+    patient = draw_cohort(1, seed=123, measured=False)[0]
+    log_risks = {endpoint: dict.fromkeys(ENSEMBLE, 0.0) for endpoint in Endpoint}
+    whole = model.assess(log_risks, patient.clinical)
+    assert not any("MMF was not computed" in flag for flag in flag_scores(model, whole))
+    for endpoint in Endpoint:
+        fitted = model.risk_models[endpoint, ModelName.MMF]
+        names = (fitted.names[0], RADIOMIC_INPUT, *fitted.names[2:])
+        model.risk_models[endpoint, ModelName.MMF] = replace(fitted, cox=replace(fitted.cox, names=names))
+    told = [flag for flag in flag_scores(model, model.assess(log_risks, patient.clinical)) if "MMF" in flag]
+    assert told == [
+        "MMF was not computed, Ensemble-DL is shown instead; missing: Radiomic score, which this node does not give to"
+        " its models"
+    ]
