@@ -19,7 +19,8 @@ DROPOUT = 0.2
 DROP_CONNECT = 0.2
 NORM_EPSILON = 1e-3
 STEM_CHANNELS = 32
-"""First convolution: 32 filters (supplement, section 4)."""
+STEM_STRIDE = 2
+"""First convolution: 32 filters, stride 2 (supplement, section 4)."""
 TOP_CHANNELS = 1280
 SQUEEZE_RATIO = 0.25
 SMALLEST_READABLE = 8
@@ -57,14 +58,17 @@ class EfficientNet(RiskNetwork):
         norm = partial(nn.BatchNorm3d, eps=NORM_EPSILON, momentum=settings.norm_momentum)
         channels = scale_channels(STEM_CHANNELS, settings.width)
         self.stem = nn.Sequential(
-            same_convolution(len(settings.phases), channels, 3, stride=2),
+            same_convolution(len(settings.phases), channels, 3, stride=STEM_STRIDE),
             norm(channels),
             nn.SiLU(inplace=True),
         )
         repeats = [scale_repeats(stage.repeats, B1_DEPTH * settings.depth) for stage in STAGES]
+        self.sides = stage_sides(settings.side, settings.coarsest_side)
+        before = math.ceil(settings.side / STEM_STRIDE)
         block, blocks = 0, sum(repeats)
         self.stages = nn.ModuleList()
-        for stage, count in zip(STAGES, repeats, strict=True):
+        for stage, count, side in zip(STAGES, repeats, self.sides, strict=True):
+            stride, before = stage.stride if side < before else 1, side
             out_channels = scale_channels(stage.channels, settings.width)
             layers: list[nn.Module] = []
             for repeat in range(count):
@@ -73,7 +77,7 @@ class EfficientNet(RiskNetwork):
                         channels,
                         out_channels,
                         kernel=stage.kernel,
-                        stride=stage.stride if repeat == 0 else 1,
+                        stride=stride if repeat == 0 else 1,
                         expansion=stage.expansion,
                         drop_connect=DROP_CONNECT * block / blocks,
                         norm=norm,
@@ -101,7 +105,23 @@ class EfficientNet(RiskNetwork):
     @property
     def readable_layer(self) -> nn.Module:
         """Stage 3, 16^3 at full size (method, section 8); stage 2 where stage 3 has fewer than 8 voxels a side."""
-        return self.stages[2 if self.settings.side // 8 >= SMALLEST_READABLE else 1]
+        return self.stages[2 if self.sides[2] >= SMALLEST_READABLE else 1]
+
+
+def stage_sides(side: int, coarsest_side: int) -> tuple[int, ...]:
+    """Returns the voxels along each axis that the seven stages give; one that would give fewer than asked does not halve.
+
+    Args:
+        side: of the network's input, voxels.
+        coarsest_side: fewest voxels that a stage may come to; 1 leaves the strides of B0 as they are.
+    """
+    left = math.ceil(side / STEM_STRIDE)
+    sides: list[int] = []
+    for stage in STAGES:
+        halved = math.ceil(left / stage.stride)
+        left = halved if halved >= coarsest_side else left
+        sides.append(left)
+    return tuple(sides)
 
 
 class InvertedBottleneck(nn.Module):

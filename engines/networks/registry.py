@@ -26,7 +26,7 @@ _CLASSES = {
 HEAD_NAMES = ("os", "pfs", "age", "labels")
 """The heads of every network, outputs 1, 1, 1 and 9."""
 
-_MINIATURE = NetworkSettings(side=32, width=0.25, depth=0.5, norm_momentum=0.1)
+_MINIATURE = NetworkSettings(side=32, width=0.25, depth=0.5, norm_momentum=0.1, coarsest_side=4)
 _MINIATURES = {
     NetworkName.NETWORK2: replace(_MINIATURE, width=0.125),
     NetworkName.NETWORK3: replace(_MINIATURE, width=0.125, depth=0.25),

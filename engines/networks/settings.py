@@ -54,6 +54,9 @@ class NetworkSettings:
         slice_encoder: how Network 3 encodes a slice.
         norm_momentum: momentum of Network 1's running batch statistics, in (0, 1]; 0.01 is EfficientNet's, which needs
             some hundred steps to settle; miniatures take 0.1.
+        coarsest_side: voxels along each axis that Network 1's stages keep at least, 1 to half of ``side``: a stage that
+            would go below it does not halve. 1 = the paper's strides at every side; at side 128 they end at 4, and
+            miniatures take 4 too, because at side 32 they would end at 1 and leave no place to look at.
     """
 
     phases: tuple[Phase, ...] = ASSESSED_PHASES
@@ -64,6 +67,7 @@ class NetworkSettings:
     feed_forward: int = 768
     slice_encoder: SliceEncoder = SliceEncoder.GAP
     norm_momentum: float = 0.01
+    coarsest_side: int = 1
 
     def __post_init__(self) -> None:
         """Checks every field.
@@ -94,6 +98,11 @@ class NetworkSettings:
             raise InvalidInput(f"feed_forward must be at least 1, got {self.feed_forward}")
         if not 0 < self.norm_momentum <= 1:
             raise InvalidInput(f"norm_momentum must lie in (0, 1], got {self.norm_momentum}")
+        if not 1 <= self.coarsest_side <= self.side // 2:
+            raise InvalidInput(
+                f"coarsest_side must lie in 1..{self.side // 2}, what the first convolution leaves of side {self.side}, "
+                f"got {self.coarsest_side}"
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -139,6 +148,7 @@ def read_settings(table: Mapping[str, object], base: NetworkSettings | None = No
         feed_forward=_read_whole("feed_forward", merged["feed_forward"]),
         slice_encoder=_read_slice_encoder(merged["slice_encoder"]),
         norm_momentum=_read_number("norm_momentum", merged["norm_momentum"]),
+        coarsest_side=_read_whole("coarsest_side", merged["coarsest_side"]),
     )
 
 

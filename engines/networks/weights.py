@@ -13,7 +13,7 @@ from torch import nn
 from engines.errors import ModelRefused
 from engines.networks.heads import RiskNetwork
 from engines.networks.registry import build_network, parse_network
-from engines.networks.settings import NetworkName, read_settings
+from engines.networks.settings import NetworkName, NetworkSettings, read_settings
 
 HEADER_KEY = "mmf_network"
 """One key only: safetensors keeps several in no fixed order, and the same weights must give the same bytes."""
@@ -73,14 +73,7 @@ def read_network(path: Path, *, sha256: str | None = None) -> tuple[NetworkName,
     if sha256 is not None:
         check_hash(path, sha256)
     header, _ = _read_tensors(path)
-    try:
-        words = json.loads(header)
-        name = parse_network(str(words["name"]))
-        settings = read_settings(words["settings"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelRefused(
-            f"{path.name}: the header does not name a network and its settings ({error})"
-        ) from error
+    name, settings = _read_header(path, header)
     network = build_network(name, settings)
     read_weights(path, name, network)
     network.eval()
@@ -95,7 +88,7 @@ def read_weights(path: Path, name: NetworkName, network: RiskNetwork) -> None:
     """
     header, tensors = _read_tensors(path)
     expected = {"name": name.value, "settings": network.settings.table()}
-    if json.loads(header) != expected:
+    if _read_header(path, header) != (name, network.settings):
         raise ModelRefused(
             f"{path.name} holds weights of {header}; expected {json.dumps(expected, sort_keys=True)}"
         )
@@ -115,6 +108,17 @@ def read_weights(path: Path, name: NetworkName, network: RiskNetwork) -> None:
     with torch.no_grad():
         for key, tensor in state.items():
             tensor.copy_(tensors[key])
+
+
+def _read_header(path: Path, header: str) -> tuple[NetworkName, NetworkSettings]:
+    """The network that a file's header names; a setting that the file is older than has its default."""
+    try:
+        words = json.loads(header)
+        return parse_network(str(words["name"])), read_settings(words["settings"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelRefused(
+            f"{path.name}: the header does not name a network and its settings ({error})"
+        ) from error
 
 
 def check_hash(path: Path, sha256: str) -> None:

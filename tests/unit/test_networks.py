@@ -1,6 +1,7 @@
 """The three networks: exact sizes, shapes, refusals, gradients, weights on disk."""
 
 import hashlib
+import json
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,13 @@ from engines.networks.heads import LABELS, age_target, age_years
 from engines.networks.registry import build_network, count_parameters, miniature_settings, parse_network
 from engines.networks.semi_supervised import head_kernels
 from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings, SliceEncoder, read_settings
-from engines.networks.weights import initialise_slice_encoder, read_network, read_weights, write_weights
+from engines.networks.weights import (
+    HEADER_KEY,
+    initialise_slice_encoder,
+    read_network,
+    read_weights,
+    write_weights,
+)
 from engines.phase import Phase
 
 torch.set_num_threads(1)
@@ -86,6 +93,66 @@ def test_wrong_channels_and_wrong_sides_are_refused():
             network(torch.zeros(shape))
 
 
+def watch_sides(network):
+    """What each stage of Network 1 gives, voxels along an axis, seen in a forward pass."""
+    seen = []
+    for stage in network.stages:
+        stage.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[-1]))
+    with torch.no_grad():
+        network.eval()(torch.empty(1, *network.settings.input_shape))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("side", "coarsest", "sides"),
+    [
+        (128, 1, [64, 32, 16, 8, 8, 4, 4]),
+        (128, 4, [64, 32, 16, 8, 8, 4, 4]),
+        (32, 1, [16, 8, 4, 2, 2, 1, 1]),
+        (32, 4, [16, 8, 4, 4, 4, 4, 4]),
+        (32, 8, [16, 8, 8, 8, 8, 8, 8]),
+        (48, 4, [24, 12, 6, 6, 6, 6, 6]),
+        (16, 8, [8, 8, 8, 8, 8, 8, 8]),
+    ],
+)
+def test_network_1_keeps_its_coarsest_side_with_the_same_parameters(side, coarsest, sides):
+    with torch.device("meta"):
+        network = build_network(NetworkName.NETWORK1, NetworkSettings(side=side, coarsest_side=coarsest))
+        assert watch_sides(network) == sides == list(network.sides)
+    assert count_parameters(network) == 7_463_596
+
+
+def test_a_coarsest_side_of_1_keeps_the_papers_strides():
+    table = {**miniature_settings(NetworkName.NETWORK1).table(), "coarsest_side": 1}
+    torch.manual_seed(6)
+    network = build_network(NetworkName.NETWORK1, read_settings(table))
+    strides = [
+        module.stride[0]
+        for stage in network.stages
+        for module in stage[0].filter.modules()
+        if isinstance(module, torch.nn.Conv3d)
+    ]
+    assert strides == [1, 2, 2, 2, 1, 2, 1]
+
+
+def test_weights_older_than_a_setting_are_read_with_its_default(tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(7)
+    settings = small(NetworkName.NETWORK1, coarsest_side=1)
+    network = build_network(NetworkName.NETWORK1, settings).eval()
+    table = {key: value for key, value in settings.table().items() if key != "coarsest_side"}
+    header = {HEADER_KEY: json.dumps({"name": "network1", "settings": table})}
+    save_file(network.state_dict(), tmp_path / "old.safetensors", metadata=header)
+    _, again = read_network(tmp_path / "old.safetensors")
+    inputs = torch.rand(2, *settings.input_shape)
+    assert again.settings == settings
+    assert torch.equal(network(inputs).os_log_risk, again(inputs).os_log_risk)
+    other = build_network(NetworkName.NETWORK1, small(NetworkName.NETWORK1, coarsest_side=2))
+    with pytest.raises(ModelRefused, match="coarsest_side"):
+        read_weights(tmp_path / "old.safetensors", NetworkName.NETWORK1, other)
+
+
 def test_bad_settings_are_refused_by_name():
     for changes in [
         {"width": 0.0},
@@ -93,6 +160,9 @@ def test_bad_settings_are_refused_by_name():
         {"dropout": 1.0},
         {"feed_forward": 0},
         {"norm_momentum": 0.0},
+        {"coarsest_side": 0},
+        {"coarsest_side": 65},
+        {"coarsest_side": 4.0},
         {"side": "128"},
         {"side": True},
         {"phases": []},
@@ -112,7 +182,11 @@ def test_bad_settings_are_refused_by_name():
 
 def test_settings_survive_a_model_card():
     settings = NetworkSettings(
-        phases=(Phase.ARTERIAL, Phase.DELAYED), side=64, dropout=0.1, slice_encoder=SliceEncoder.RESNET50
+        phases=(Phase.ARTERIAL, Phase.DELAYED),
+        side=64,
+        dropout=0.1,
+        slice_encoder=SliceEncoder.RESNET50,
+        coarsest_side=8,
     )
     assert read_settings(settings.table()) == settings
     assert read_settings({}) == NetworkSettings()
