@@ -17,6 +17,7 @@ from engines.networks.heads import LABELS
 from engines.phantom.cohort import LATENT_EFFECTS, draw_cohort
 from engines.phase import Phase
 from engines.radiomics.feature_file import COLUMNS
+from engines.radiomics.origin import FeatureOrigin
 from train.clinical_model import CoxSettings
 from train.data import Follow, Split, TrainingData
 from train.fit_cohort import FitCohort
@@ -30,6 +31,9 @@ from train.response_model import collect_responses
 NOISE_FEATURES = 4
 NOISE = [f"liver ARTERIAL original_noise_{number}" for number in range(NOISE_FEATURES)]
 NAMES = tuple(dict.fromkeys([*FIXED_FEATURES[Endpoint.OS], *FIXED_FEATURES[Endpoint.PFS], *NOISE]))
+ORIGIN = FeatureOrigin(
+    extractor="fast", settings_sha256="5" * 64, mask_provider="synthetic", mask_version="1"
+)
 SPLITS = {Split.TRAINING: 40, Split.VALIDATION: 10, Split.TESTING: 12}
 
 FIT_PLAN = FitPlan(
@@ -80,6 +84,7 @@ def make_fit_cohort(splits=None, *, seed=0, side=32, unlabelled=0, images=True):
             "regimen": ("camrelizumab+apatinib",) * n,
         },
         preprocessing=Preprocessing(side=side),
+        feature_origin=ORIGIN,
     ), examinations
 
 
@@ -189,6 +194,7 @@ def _write_features(path, values):
         rows.writerow(COLUMNS)
         for name, value in zip(NAMES, values, strict=True):
             region, phase, feature = name.split(" ")
+            measured = (ORIGIN.extractor, ORIGIN.mask_provider, ORIGIN.mask_version)
             rows.writerow(
-                [region, phase, feature, repr(float(value)), "s" * 64, "g", "fast", "synthetic", "1"]
+                [region, phase, feature, repr(float(value)), ORIGIN.settings_sha256, "g", *measured]
             )

@@ -168,7 +168,7 @@ def describe_fit(
         concordance=concordance,
         used=dict(models.used),
         limits=models.limits,
-        feature_origin=cohort.feature_origin,
+        feature_origin="" if cohort.feature_origin is None else cohort.feature_origin.text(),
     )
 
 

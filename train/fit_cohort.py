@@ -23,6 +23,7 @@ from engines.endpoint import Endpoint
 from engines.models.comparator import feature_column
 from engines.network_input import Preprocessing
 from engines.radiomics.feature_file import read_features
+from engines.radiomics.origin import FeatureOrigin
 from engines.survival.outcome import Outcome
 from train.cohort import assign_splits, read_cohort
 from train.data import Follow, Split, TrainingData
@@ -62,7 +63,7 @@ class FitCohort:
         groups: group -> n words, "" where not known: centre, scanner, regimen, aetiology.
         preprocessing: that made the inputs.
         limits: what a reader must know of the cohort, one sentence each.
-        feature_origin: extractor, settings and masks of the features; "" where there are none.
+        feature_origin: extractor, settings and masks of the features; None where there are none.
     """
 
     name: str
@@ -75,7 +76,7 @@ class FitCohort:
     groups: Mapping[str, tuple[str, ...]]
     preprocessing: Preprocessing
     limits: tuple[str, ...] = ()
-    feature_origin: str = ""
+    feature_origin: FeatureOrigin | None = None
 
     @property
     def n(self) -> int:
@@ -271,26 +272,24 @@ def _scanner(protocol: CtProtocol) -> str:
     return next((words for words in named if words), "")
 
 
-def _read_matrix(cases: Sequence[Case], ids: Sequence[str]) -> tuple[FeatureMatrix, str]:
+def _read_matrix(cases: Sequence[Case], ids: Sequence[str]) -> tuple[FeatureMatrix, FeatureOrigin | None]:
     """The features of all cases, measured with the same settings on masks of one provider, and which these are.
 
     Raises:
         CohortRefused: settings or providers that differ (validity, trap 10).
     """
     rows: list[dict[str, float]] = []
-    origin, first = "", ""
+    origin: FeatureOrigin | None = None
+    first = ""
     for case, case_id in zip(cases, ids, strict=True):
         row: dict[str, float] = {}
         for line in read_features(case.features_path) if case.features_path.is_file() else ():
-            own = (
-                f"{line.extractor}, settings {line.settings_sha256[:12]}, masks of {line.mask_provider}"
-                f" {line.mask_version}"
-            )
-            origin, first = (origin, first) if origin else (own, case_id)
-            if own != origin:
+            if origin is None:
+                origin, first = line.measured, case_id
+            if line.measured != origin:
                 raise CohortRefused(
-                    f"features of case {case_id} come from {own}; those of case {first} from {origin}: other masks are"
-                    " another measurement; extract them again"
+                    f"features of case {case_id} come from {line.measured.text()}; those of case {first} from"
+                    f" {origin.text()}: other masks are another measurement; extract them again"
                 )
             row[feature_column(line.region, line.phase, line.feature)] = line.value
         rows.append(row)

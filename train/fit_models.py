@@ -6,7 +6,7 @@ fitted for a fold is fitted here without the rows of that fold, selection and co
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +20,15 @@ from engines.models.comparator import Comparator, ComparatorName
 from engines.models.cox_file import coarsen_baseline
 from engines.networks.settings import ENSEMBLE, NetworkName
 from engines.survival.cox import CoxFit, log_hazard
-from train.clinical_model import RiskFit, TrainingRows, fit_hazard, fit_risk_model, input_table, score_table
+from train.clinical_model import (
+    CoxSettings,
+    RiskFit,
+    TrainingRows,
+    fit_hazard,
+    fit_risk_model,
+    input_table,
+    score_table,
+)
 from train.cutoff import MEDIAN, choose_cutoff
 from train.errors import CohortRefused
 from train.fit_cohort import FitCohort
@@ -306,26 +314,22 @@ class _Work:
             for name, title in _CLINICAL.items():
                 self._fit_clinical(name, title, endpoint)
             with _fold_faults(WHOLE, f"{ENSEMBLE_DL} {endpoint}"):
-                self._release(ModelName.ENSEMBLE_DL, self._training(endpoint), None)
+                self._release(ModelName.ENSEMBLE_DL, self._training(endpoint), None, self.plan.clinical)
 
     def _fit_clinical(self, name: ModelName, title: str, endpoint: Endpoint) -> None:
-        rows = self._training(endpoint)
+        rows, settings = self._training(endpoint), self._clinical_settings(name, endpoint)
         out_of_fold = np.full(self.cohort.n, np.nan)
         for number, (unit, _, held_out) in enumerate(self.folds()):
             with _fold_faults(unit, f"{title} {endpoint}"):
-                fit = fit_hazard(name, rows.take(np.flatnonzero(self.fold != number)), self.plan.clinical)
+                fit = fit_hazard(name, rows.take(np.flatnonzero(self.fold != number)), settings)
             table = rows.take(np.flatnonzero(self.fold == number)).table(fit.names)
             out_of_fold[held_out] = fit.log_hazards(table)
             self._keep_cox(f"{title} {endpoint} {unit}", fit.cox)
             self.limits += [f"{unit}: {words}" for words in fit.limits]
             if fit.front is not None:
                 self.fitted[f"{title} {endpoint} {unit} forest"] = fit.front.forest.threshold
-        if name is ModelName.MMF and self.plan.clinical.with_radiomic:
-            self.limits.append(
-                "MMF takes the Radiomic score; a node, which hands no features to the model, gives Ensemble-DL instead."
-            )
         with _fold_faults(WHOLE, f"{title} {endpoint}"):
-            released = self._release(name, rows, out_of_fold[self.rows])
+            released = self._release(name, rows, out_of_fold[self.rows], settings)
         apparent = score_table(released.model, self._everyone(endpoint, released.model.names))
         self._put(title, endpoint, out_of_fold, apparent)
         self.cutoffs[title, endpoint] = (released.model.cutoff, released.model.cutoff_rule)
@@ -337,8 +341,22 @@ class _Work:
                 " population and are left out, in every fold (complete case); nothing is imputed."
             )
 
-    def _release(self, name: ModelName, rows: TrainingRows, out_of_fold: FloatArray | None) -> RiskFit:
-        released = fit_risk_model(name, rows, self.plan.clinical, out_of_fold=out_of_fold)
+    def _clinical_settings(self, name: ModelName, endpoint: Endpoint) -> CoxSettings:
+        """The plan's; without the Radiomic score where no feature is left to compute it from in the released model."""
+        settings = self.plan.clinical
+        if name is not ModelName.MMF or not settings.with_radiomic:
+            return settings
+        if any(one.name is ComparatorName.RADIOMIC and one.endpoint is endpoint for one in self.comparators):
+            return settings
+        self.limits.append(
+            f"MMF {endpoint} was fitted without the Radiomic score: no feature was left in {WHOLE}."
+        )
+        return replace(settings, with_radiomic=False)
+
+    def _release(
+        self, name: ModelName, rows: TrainingRows, out_of_fold: FloatArray | None, settings: CoxSettings
+    ) -> RiskFit:
+        released = fit_risk_model(name, rows, settings, out_of_fold=out_of_fold)
         self._keep_cox(f"{name} {rows.endpoint} {WHOLE}", released.full)
         if released.model.front is not None:
             self.fitted[f"{name} {rows.endpoint} forest"] = released.model.front.forest.threshold
@@ -398,7 +416,12 @@ class _Work:
         value, rule = self.cutoffs[name.value, endpoint]
         self.comparators.append(
             Comparator(
-                name=name, endpoint=endpoint, cox=coarsen_baseline(cox), cutoff=value, cutoff_rule=rule
+                name=name,
+                endpoint=endpoint,
+                cox=coarsen_baseline(cox),
+                cutoff=value,
+                cutoff_rule=rule,
+                origin=self.cohort.feature_origin if name is ComparatorName.RADIOMIC else None,
             )
         )
 

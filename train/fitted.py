@@ -66,9 +66,10 @@ def read_external(fit: Fit, folder: Path, cache: Path | None = None) -> FitCohor
         raise CohortRefused(
             f"{folder} holds {words[cohort.synthetic]}, the fit stands on {words[own.synthetic]}"
         )
-    if cohort.feature_origin and fit.record.feature_origin not in ("", cohort.feature_origin):
+    origin = "" if cohort.feature_origin is None else cohort.feature_origin.text()
+    if origin and fit.record.feature_origin not in ("", origin):
         raise CohortRefused(
-            f"features of {folder} come from {cohort.feature_origin}, those of the fit from {fit.record.feature_origin}:"
+            f"features of {folder} come from {origin}, those of the fit from {fit.record.feature_origin}:"
             " other masks are another measurement; extract them again"
         )
     return cohort

@@ -12,6 +12,7 @@ from engines.endpoint import Endpoint
 from engines.mmf import ModelName
 from engines.models.model import EndpointScores, Model
 from engines.network_input import network_input
+from engines.radiomics.feature_file import FeatureLine, read_features
 from engines.survival.outcome import Outcome
 from engines.volume import Volume
 from train.errors import CohortRefused
@@ -38,15 +39,19 @@ class LockedScores:
 
 
 def count_compared(cases: Sequence[NightCase], candidate: Model, running: Model | None) -> int:
-    """Returns how many cases ``score_locked`` will compare, from their clinical variables alone: no outcome is read.
+    """Returns how many cases ``score_locked`` will compare, from their clinical variables and features: no outcome is read.
 
     Args:
         cases: with both outcomes known.
         candidate: the new model.
         running: the model in service, None when there is none.
+
+    Raises:
+        CaseRefused: a case's features.csv is no such file.
     """
     models = [candidate] if running is None else [candidate, running]
-    complete = sum(all(_gives_mmf(_read_clinical(one), model) for model in models) for one in cases)
+    known = [(_read_clinical(one), _read_features(one)) for one in cases]
+    complete = sum(all(_gives_mmf(*one, model) for model in models) for one in known)
     return complete if _are_enough(complete, len(cases)) else len(cases)
 
 
@@ -60,6 +65,7 @@ def score_locked(cases: Sequence[NightCase], candidate: Model, running: Model | 
 
     Raises:
         CohortRefused: a case gives no input that a model can read.
+        CaseRefused: a case's features.csv is no such file.
     """
     models = [candidate] if running is None else [candidate, running]
     found = [[_score_case(one, model) for one in cases] for model in models]
@@ -97,18 +103,27 @@ def _are_enough(complete: int, cases: int) -> bool:
     return complete >= LEAST_COMPLETE * cases
 
 
-def _gives_mmf(clinical: ClinicalVariables, model: Model) -> bool:
-    """Whether a model can give MMF for both endpoints; the locked cases are scored without radiomic features."""
+def _gives_mmf(clinical: ClinicalVariables, features: Sequence[FeatureLine] | None, model: Model) -> bool:
+    """Whether a model can give MMF for both endpoints."""
     fitted = [model.risk_models.get((endpoint, ModelName.MMF)) for endpoint in Endpoint]
-    return all(one is not None and not one.needs_radiomic and not one.lacking(clinical) for one in fitted)
+    radiomic = [model.radiomic_score(endpoint, features) for endpoint in Endpoint]
+    return all(one is not None and not one.lacking(clinical) for one in fitted) and all(
+        one is None or one.log_hazard is not None for one in radiomic
+    )
 
 
 def _read_clinical(one: NightCase) -> ClinicalVariables:
     return decode_variables(one.case.read_json("clinical") if one.case.has("clinical") else {})
 
 
+def _read_features(one: NightCase) -> tuple[FeatureLine, ...] | None:
+    path = one.case.features_path
+    return read_features(path) if path.is_file() else None
+
+
 def _score_case(one: NightCase, model: Model) -> dict[Endpoint, EndpointScores]:
-    scores = model.score(_read_input(one.case, model, one.identity.case_id), _read_clinical(one))
+    array = _read_input(one.case, model, one.identity.case_id)
+    scores = model.score(array, _read_clinical(one), _read_features(one))
     return {entry.endpoint: entry for entry in scores.endpoints}
 
 

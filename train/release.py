@@ -106,6 +106,7 @@ def write_release(
     """
     if folder.exists() and any(folder.iterdir()):
         raise ModelRefused(f"{folder} is not empty; a release never overwrites another")
+    _check_radiomic(parts)
     network_cards = _write_networks(folder, parts)
     ensemble_cards = tuple(_write_ensemble(folder, ensemble) for ensemble in parts.ensembles.values())
     cox_cards = tuple(_write_cox_model(folder, fit) for fit in parts.risk_fits)
@@ -205,6 +206,22 @@ def seal_model(folder: Path) -> None:
     _write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 
 
+def _check_radiomic(parts: FittedParts) -> None:
+    """An MMF that takes the Radiomic score needs its model, and how the features were measured, in the same folder."""
+    known = {
+        one.endpoint
+        for one in parts.comparators
+        if one.name is ComparatorName.RADIOMIC and one.origin is not None
+    }
+    lacking = [one.model.endpoint for one in parts.risk_fits if one.model.needs_radiomic]
+    lacking = [endpoint for endpoint in lacking if endpoint not in known]
+    if lacking:
+        raise ModelRefused(
+            f"MMF {', '.join(lacking)} takes the Radiomic score, but there is no Radiomic model that says how its features"
+            " were measured"
+        )
+
+
 def _write_networks(folder: Path, parts: FittedParts) -> tuple[NetworkCard, ...]:
     from engines.networks.weights import write_weights
 
@@ -279,6 +296,7 @@ def _write_comparator(folder: Path, comparator: Comparator) -> ComparatorCard:
         file=file,
         cutoff=comparator.cutoff,
         cutoff_rule=comparator.cutoff_rule,
+        origin=comparator.origin,
     )
 
 

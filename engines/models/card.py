@@ -18,6 +18,7 @@ from engines.models.comparator import ComparatorName
 from engines.models.schema import check_schema
 from engines.network_input import Preprocessing
 from engines.networks.settings import NetworkName
+from engines.radiomics.origin import FeatureOrigin
 
 CARD_SCHEMA = "mmf-model"
 CARD_VERSION = 1
@@ -118,6 +119,7 @@ class ComparatorCard:
         file: path of its numbers, JSON, as of a Cox model.
         cutoff: log hazard between low and high.
         cutoff_rule: how it was found, on which rows.
+        origin: how the features of Radiomic were measured; features of another origin give no score.
     """
 
     endpoint: Endpoint
@@ -125,6 +127,7 @@ class ComparatorCard:
     file: str
     cutoff: float
     cutoff_rule: str
+    origin: FeatureOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +159,8 @@ class ModelCard:
         demonstration: trained on phantoms; of no clinical meaning, refused unless allowed.
         intended_use: in a sentence.
         limits: what a user must know, one sentence each.
-        comparators: Radiomic and mRECIST where the cohort had features and responses; never part of a report on a patient.
+        comparators: Radiomic and mRECIST where the cohort had features and responses; no report on a patient shows them but
+            as an input of an MMF that takes the Radiomic score.
     """
 
     name: str
@@ -213,6 +217,9 @@ def write_card(card: ModelCard) -> str:
     for entry in content["cox"]:
         if entry["forest"] is None:
             del entry["forest"]
+    for entry in content["comparators"]:
+        if entry["origin"] is None:
+            del entry["origin"]
     table = {"schema": CARD_SCHEMA, "schema_version": CARD_VERSION, **content}
     text = tomli_w.dumps(table)
     read_card(text)

@@ -1,6 +1,6 @@
 """A loaded model: from the network input and the clinical variables of one patient to scores and risks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +16,13 @@ from engines.errors import InvalidInput, ModelRefused
 from engines.mmf import ModelName, Risk, RiskModel
 from engines.models.card import ModelCard
 from engines.models.comparator import Comparator, ComparatorName
+from engines.models.radiomic_score import RadiomicScore, score_features
 from engines.models.reference import Reference
 from engines.networks.settings import NetworkName
 
 if TYPE_CHECKING:
     from engines.networks.heads import RiskNetwork
+    from engines.radiomics.feature_file import FeatureLine
 
 LogRisks = Mapping[Endpoint, Mapping[NetworkName, float]]
 """Raw log-risk of each network for each endpoint."""
@@ -36,6 +38,7 @@ class EndpointScores:
         ensemble_score: log(mortality / number of event times), the score that feeds the Cox models.
         risk: MMF where every variable is known, else Ensemble-DL with its own calibrated curve.
         others: the other models that could be computed: Ensemble-DL beside MMF, Benchmark.
+        radiomic: the Radiomic score; None where MMF does not take it.
     """
 
     endpoint: Endpoint
@@ -44,6 +47,7 @@ class EndpointScores:
     ensemble_score: float
     risk: Risk
     others: tuple[Risk, ...]
+    radiomic: RadiomicScore | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,21 +159,25 @@ class Model:
                 found[endpoint] = row
         return found
 
-    def radiomic_score(self, endpoint: Endpoint, features: Mapping[str, float] | None) -> float | None:
-        """Returns the log hazard of the Radiomic model; None where the model has none or a feature is missing.
+    def radiomic_score(
+        self, endpoint: Endpoint, features: "Sequence[FeatureLine] | None"
+    ) -> RadiomicScore | None:
+        """Returns the Radiomic score, or why there is none; None where the MMF of this endpoint does not take it.
 
         Args:
             endpoint: OS or PFS.
-            features: value by the name of ``engines.models.comparator.feature_column``.
+            features: of the patient; None when none was extracted.
         """
-        comparator = self.comparators.get((endpoint, ComparatorName.RADIOMIC))
-        return None if comparator is None or features is None else comparator.log_hazard(features)
+        fused = self.risk_models.get((endpoint, ModelName.MMF))
+        if fused is None or not fused.needs_radiomic:
+            return None
+        return score_features(self.comparators.get((endpoint, ComparatorName.RADIOMIC)), features)
 
     def score(
         self,
         network_input: npt.NDArray[np.float16],
         clinical: ClinicalVariables | None,
-        features: Mapping[str, float] | None = None,
+        features: "Sequence[FeatureLine] | None" = None,
     ) -> Scores:
         """Returns what the model says of one patient.
 
@@ -188,7 +196,7 @@ class Model:
         self,
         log_risks: LogRisks,
         clinical: ClinicalVariables | None,
-        features: Mapping[str, float] | None = None,
+        features: "Sequence[FeatureLine] | None" = None,
     ) -> Scores:
         """Returns what the model says of one patient whose networks have been run.
 
@@ -214,7 +222,7 @@ class Model:
             demonstration=self.card.demonstration,
             endpoints=tuple(
                 self._assess_endpoint(
-                    endpoint, log_risks, known, radiomic_score=self.radiomic_score(endpoint, features)
+                    endpoint, log_risks, known, radiomic=self.radiomic_score(endpoint, features)
                 )
                 for endpoint in self.ensembles
             ),
@@ -232,7 +240,7 @@ class Model:
         log_risks: LogRisks,
         clinical: ClinicalVariables,
         *,
-        radiomic_score: float | None,
+        radiomic: RadiomicScore | None,
     ) -> EndpointScores:
         ensemble = self.ensembles[endpoint]
         given = log_risks.get(endpoint, {})
@@ -242,6 +250,7 @@ class Model:
         row = np.array([[given[NetworkName(name)] for name in ensemble.networks]])
         mortality = ensemble.mortalities(row)
         score = float(score_of_mortality(mortality, ensemble.forest.event_times)[0])
+        radiomic_score = None if radiomic is None else radiomic.log_hazard
         risks = {
             name: model.assess(score, clinical, radiomic_score)
             for (of, name), model in self.risk_models.items()
@@ -259,6 +268,7 @@ class Model:
             ensemble_score=score,
             risk=risks[chosen],
             others=tuple(risk for name, risk in risks.items() if name != chosen),
+            radiomic=radiomic,
         )
 
     def _check_input(self, network_input: npt.NDArray[np.float16]) -> None:

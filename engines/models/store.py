@@ -407,6 +407,7 @@ def _read_comparator(verified: VerifiedFolder, card: ComparatorCard) -> Comparat
         cox=read_cox(verified.text(card.file), card.file),
         cutoff=card.cutoff,
         cutoff_rule=card.cutoff_rule,
+        origin=card.origin,
     )
 
 

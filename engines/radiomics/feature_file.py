@@ -8,6 +8,7 @@ from pathlib import Path
 from engines.errors import CaseRefused
 from engines.phase import Phase
 from engines.radiomics.features import FeatureTable, FeatureValue
+from engines.radiomics.origin import FeatureOrigin
 from engines.volume import Grid
 
 COLUMNS = (
@@ -48,6 +49,16 @@ class FeatureLine:
     extractor: str
     mask_provider: str
     mask_version: str
+
+    @property
+    def measured(self) -> FeatureOrigin:
+        """How the value was measured."""
+        return FeatureOrigin(
+            extractor=self.extractor,
+            settings_sha256=self.settings_sha256,
+            mask_provider=self.mask_provider,
+            mask_version=self.mask_version,
+        )
 
 
 def describe_line(value: FeatureValue) -> FeatureLine:

@@ -8,12 +8,14 @@ import torch
 
 from engines.clinical.variables import ClinicalVariables, Value, Variable
 from engines.endpoint import Endpoint
+from engines.errors import ModelRefused
 from engines.mmf import RADIOMIC_INPUT, ModelName, Preset
-from engines.models.comparator import NON_RESPONDER, ComparatorName
+from engines.models.comparator import NON_RESPONDER, ComparatorName, feature_column, read_feature_column
 from engines.models.reference import Reference, describe_clinical, describe_inputs
 from engines.network_input import Preprocessing
 from engines.networks.registry import build_network
 from engines.networks.settings import ENSEMBLE, NetworkSettings
+from engines.radiomics.feature_file import FeatureLine
 from tests.fit_cohort import FIT_PLAN, FIT_SPLITS, fit_imaginary, make_fit_cohort
 from tests.model_folder import statement
 from train.clinical_model import CoxSettings, Estimator
@@ -138,13 +140,12 @@ def test_every_option_survives_the_model_folder(cohort, tmp_path):
         ),
     )
     model = write_release(tmp_path / "model", statement("1"), parts, inputs)
-    patient, row = cohort.clinical[5], cohort.features.values[5]
-    features = dict(zip(cohort.features.names, row, strict=True))
+    patient, features = cohort.clinical[5], feature_lines(cohort, 5)
     for endpoint in Endpoint:
         released = model.risk_models[endpoint, ModelName.MMF]
         assert released.front is not None
         score = float(models.apparent["Ensemble-DL"][endpoint][5])
-        radiomic = model.radiomic_score(endpoint, features)
+        radiomic = model.radiomic_score(endpoint, features).log_hazard
         assert radiomic == pytest.approx(models.apparent["Radiomic"][endpoint][5], abs=1e-12)
         risk = released.assess(score, patient, radiomic)
         assert risk.log_hazard == pytest.approx(models.apparent["MMF"][endpoint][5], abs=1e-12)
@@ -154,8 +155,71 @@ def test_every_option_survives_the_model_folder(cohort, tmp_path):
         expected = models.apparent["mRECIST (no landmark)"][endpoint][5]
         assert answer.log_hazard({NON_RESPONDER: flag}) == pytest.approx(expected, abs=1e-12)
         assert answer.log_hazard({}) is None
-    with_features, without = (model.score(inputs, patient, given) for given in (features, None))
-    assert with_features.of(Endpoint.OS).risk.model is ModelName.MMF
-    assert without.of(Endpoint.OS).risk.model is ModelName.ENSEMBLE_DL, (
-        "never wrong silently: no score, no MMF"
+    assert model.score(inputs, patient, features).of(Endpoint.OS).risk.model is ModelName.MMF
+    other = [replace(line, settings_sha256="6" * 64) for line in features]
+    for given, reason in (
+        (None, "no features were extracted"),
+        (features[1:], "1 of 9 features could not be measured: liver ARTERIAL original_glrlm_GrayLevel"),
+        (other, "settings 666666666666, masks of synthetic 1, those of the model from fast, settings 5"),
+        (
+            [*features[:3], replace(features[3], mask_version="2"), *features[4:]],
+            "masks of synthetic 2, those",
+        ),
+    ):
+        scores = model.score(inputs, patient, given).of(Endpoint.OS)
+        assert scores.risk.model is ModelName.ENSEMBLE_DL, "never wrong silently: no score, no MMF"
+        assert scores.radiomic.log_hazard is None
+        assert reason in scores.radiomic.reason
+    unfit = tuple(
+        replace(one, origin=None) if one.name is ComparatorName.RADIOMIC else one
+        for one in models.comparators
     )
+    with pytest.raises(ModelRefused, match=r"MMF OS, PFS takes the Radiomic score, but there is no"):
+        write_release(tmp_path / "unfit", statement("1"), replace(parts, comparators=unfit), inputs)
+
+
+def test_an_mmf_takes_no_radiomic_score_whose_released_model_has_no_feature(cohort):
+    values = np.random.default_rng(8).normal(size=cohort.features.values.shape)
+    noise = replace(cohort, features=FeatureMatrix(names=cohort.features.names, values=values))
+    models = fit_imaginary(noise, replace(FIT_PLAN, clinical=CoxSettings(with_radiomic=True)))
+    without = {endpoint for endpoint in Endpoint if models.radiomic["whole", endpoint].cox is None}
+    assert without, "the seed was chosen so that selection leaves nothing"
+    for fit_ in models.risk_fits:
+        if fit_.model.name is ModelName.MMF:
+            assert fit_.model.needs_radiomic == (fit_.model.endpoint not in without)
+    for endpoint in without:
+        assert f"MMF {endpoint} was fitted without the Radiomic score: no feature was left" in " ".join(
+            models.limits
+        )
+
+
+def test_a_radiomic_model_names_region_phase_and_feature_of_each_input(cohort):
+    models = fit_imaginary(cohort)
+    radiomic = next(one for one in models.comparators if one.name is ComparatorName.RADIOMIC)
+    places = [read_feature_column(name) for name in radiomic.cox.names]
+    assert [feature_column(one.region, one.phase, one.feature) for one in places] == list(radiomic.cox.names)
+    for wrong in ("liver", "spleen ARTERIAL original_x_Y", "liver PRE_CONTRAST original_x_Y", "liver A B C"):
+        cox = replace(radiomic.cox, names=(wrong, *radiomic.cox.names[1:]))
+        with pytest.raises(ModelRefused, match="is no radiomic feature"):
+            replace(radiomic, cox=cox)
+
+
+def feature_lines(cohort, row):
+    """The features of a case as its features.csv would hold them."""
+    lines = []
+    for name, value in zip(cohort.features.names, cohort.features.values[row], strict=True):
+        place, origin = read_feature_column(name), cohort.feature_origin
+        lines.append(
+            FeatureLine(
+                region=place.region,
+                phase=place.phase,
+                feature=place.feature,
+                value=float(value),
+                settings_sha256=origin.settings_sha256,
+                grid="g",
+                extractor=origin.extractor,
+                mask_provider=origin.mask_provider,
+                mask_version=origin.mask_version,
+            )
+        )
+    return lines

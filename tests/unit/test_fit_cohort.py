@@ -43,7 +43,8 @@ def test_everything_comes_back_as_it_was_written(written):
     assert read.clinical == cohort.clinical
     assert read.groups["centre"] == cohort.groups["centre"]
     assert set(read.groups["scanner"]) == {"SYNTHETIC PHANTOM"}
-    assert read.feature_origin == f"fast, settings {'s' * 12}, masks of synthetic 1"
+    assert read.feature_origin == cohort.feature_origin
+    assert read.feature_origin.text() == f"fast, settings {'5' * 12}, masks of synthetic 1"
     assert read.discovery().tolist() == [0, 1, 2, 3]
     assert np.isnan(read.features.columns(["no such feature"])).all()
 
