@@ -341,7 +341,13 @@ def _maximise(data: RiskSets, ridge: float) -> tuple[FloatArray, Likelihood, flo
             return beta, state, null, iteration, np.abs(beta) >= np.abs(beta).max() / 2
         objective = state.log_likelihood - ridge / 2 * float(beta @ beta)
         if float(gradient @ step) / 2 <= _CONVERGED_DECREMENT * max(1.0, abs(objective)):
-            return beta, state, null, iteration, np.abs(step) > _SEPARATING_STEP
+            diverging = np.abs(step) > _SEPARATING_STEP
+            if (
+                not diverging.any()
+            ):  # the rest of a regular step is taken too: it squares the error that is left
+                beta = beta + step
+                state = partial_likelihood(data, beta)
+            return beta, state, null, iteration, diverging
         part = 1.0
         for _ in range(_MAX_HALVINGS):
             trial = beta + part * step
