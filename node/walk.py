@@ -7,7 +7,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from engines.case import Case
+from engines.case import Case, hash_file
 from engines.clinical.table import ClinicalRow
 from engines.models.model import Model, Scores
 from engines.phase import Phase
@@ -21,7 +21,7 @@ from node.phases.rules import PhaseRules
 from node.report.record import NotAssessable
 from node.report.sources import SaliencyMap
 from node.steps import Steps
-from node.study import CT_STORAGE, Instance, Study
+from node.study import CT_STORAGE, Acquisition, Instance, Study
 from node.succession import EarlierResult
 
 
@@ -107,3 +107,10 @@ class Walk:
     def images(self) -> tuple[Instance, ...]:
         """The CT instances among them."""
         return tuple(instance for instance in self.received if instance.sop_class_uid in CT_STORAGE)
+
+
+def digest_acquisition(acquisition: Acquisition) -> list[str]:
+    """Returns what a step that reads an acquisition depends on: images in their order, and the hashes of their files."""
+    paths = dict.fromkeys(instance.path for instance in acquisition.instances)
+    places = [f"{instance.sop_instance_uid} {instance.frame_number}" for instance in acquisition.instances]
+    return [acquisition.label, *places, *(hash_file(path) for path in paths)]

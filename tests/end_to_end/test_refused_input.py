@@ -155,7 +155,7 @@ def test_a_run_that_ends_in_a_fault_says_so_in_report_json(scout_alone, tmp_path
     def broken(*_):
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr("node.pipeline.split_acquisitions", broken)
+    monkeypatch.setattr("node.admission.split_acquisitions", broken)
     out = tmp_path / "out"
     result = CliRunner().invoke(app, ["run", str(scout_alone), "--out", str(out), "--json"])
     assert (result.exit_code, type(result.exception)) == (1, ZeroDivisionError)

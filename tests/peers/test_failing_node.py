@@ -128,7 +128,7 @@ def test_a_fault_of_ours_fails_one_study_in_the_open_and_the_worker_lives(open_n
 
     node = open_node(assessment_tries=1)
     with monkeypatch.context() as fault:
-        fault.setattr("node.pipeline.split_acquisitions", broken)
+        fault.setattr("node.admission.split_acquisitions", broken)
         node.work()
     job, report = the_job(node), report_of(node)
     assert job.state is JobState.SHELVED
