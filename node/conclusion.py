@@ -8,8 +8,9 @@ import numpy as np
 
 from engines.clinical.table import ClinicalRow
 from engines.clinical.variables import ALL_VARIABLES, DEFINITIONS, ClinicalVariables, Variable
-from engines.mmf import ENSEMBLE_INPUT, Group, ModelName
+from engines.mmf import ENSEMBLE_INPUT, RADIOMIC_INPUT, Group, ModelName
 from engines.models.card import ModelCard
+from engines.models.comparator import read_feature_column
 from engines.models.model import EndpointScores, Model, Scores
 from engines.phase import ASSESSED_PHASES, Phase
 from engines.plots import SurvivalCurve
@@ -18,6 +19,7 @@ from engines.segmentation.lesions import Lesion
 from node.report.record import (
     ClinicalEntry,
     Contribution,
+    FeatureEntry,
     ModelEntry,
     PhaseEntry,
     Risk,
@@ -60,6 +62,8 @@ MM_PER_CM = 10.0
 DIAMETER_TOLERANCE_CM = 2.0
 DIAMETER_TOLERANCE_SHARE = 0.5
 """Diameters that differ by more than either are said to contradict each other (OURS; readers differ by less)."""
+
+RADIOMIC_TITLE = "Radiomic score"
 
 LONGEST_CURVE_MONTHS = 48.0
 """Curves are drawn up to here; the paper's follow-up ends there (validity, event rates)."""
@@ -150,7 +154,8 @@ def draw_patient_curves(
         fitted = model.risk_models[endpoint.endpoint, endpoint.risk.model]
         last = fitted.cox.baseline.last_time
         months = tuple(float(month) for month in range(1, int(min(last, LONGEST_CURVE_MONTHS)) + 1))
-        points = fitted.survival(fitted.inputs(endpoint.ensemble_score, known), months)
+        radiomic = None if endpoint.radiomic is None else endpoint.radiomic.log_hazard
+        points = fitted.survival(fitted.inputs(endpoint.ensemble_score, known, radiomic), months)
         curves.append(
             PatientCurve(
                 endpoint=endpoint.endpoint.value,
@@ -189,6 +194,19 @@ def describe_risk(scores: EndpointScores) -> Risk:
             *((name.replace("network", "Network "), value) for name, value in scores.log_risks),
             ("Ensemble-DL", scores.ensemble_score),
         ),
+        radiomic_features=_describe_features(scores),
+    )
+
+
+def _describe_features(scores: EndpointScores) -> tuple[FeatureEntry, ...]:
+    """The features behind the Radiomic score, where the model shown takes it."""
+    shown = any(one.name == RADIOMIC_INPUT for one in scores.risk.contributions)
+    if scores.radiomic is None or not shown:
+        return ()
+    places = [(read_feature_column(one.name), one.value) for one in scores.radiomic.features]
+    return tuple(
+        FeatureEntry(region=place.region, phase=place.phase, feature=place.feature, value=value)
+        for place, value in places
     )
 
 
@@ -219,23 +237,23 @@ def describe_clinical(row: ClinicalRow | None) -> tuple[ClinicalEntry, ...]:
 
 
 def describe_missing(row: ClinicalRow | None, scores: Scores | None) -> tuple[str, ...]:
-    """Returns what was not there: the variables that MMF needed, or the whole clinical row."""
+    """Returns what was not there: the variables that MMF needed or the whole clinical row, and the Radiomic score."""
+    radiomic = () if scores is None else _lacking_radiomic(scores)
     if row is None:
-        return ("clinical variables: no row for this patient",)
+        return ("clinical variables: no row for this patient", *radiomic)
     if scores is None:
         return tuple(DEFINITIONS[variable].title for variable in row.variables.missing())
-    return tuple(DEFINITIONS[variable].title for variable in scores.missing)
+    return (*(DEFINITIONS[variable].title for variable in scores.missing), *radiomic)
 
 
-def flag_scores(model: Model, scores: Scores) -> tuple[str, ...]:
+def flag_scores(scores: Scores) -> tuple[str, ...]:
     """Returns what a reader must know of the scores besides their values."""
     flags: list[str] = []
     if scores.demonstration:
         flags.append("demonstration model trained on phantoms: the numbers have no clinical meaning")
     if any(endpoint.risk.model != ModelName.MMF for endpoint in scores.endpoints):
         names = [DEFINITIONS[variable].title for variable in scores.missing]
-        if any(fitted.needs_radiomic for fitted in model.risk_models.values()):
-            names.append("Radiomic score, which this node does not give to its models")
+        names += _lacking_radiomic(scores)
         flags.append(f"MMF was not computed, Ensemble-DL is shown instead; missing: {', '.join(names)}")
     for endpoint in scores.endpoints:
         if endpoint.risk.not_estimable:
@@ -244,6 +262,21 @@ def flag_scores(model: Model, scores: Scores) -> tuple[str, ...]:
                 f"{endpoint.endpoint} at {months} months lies beyond the follow-up of the training cohort"
             )
     return tuple(flags)
+
+
+def _lacking_radiomic(scores: Scores) -> tuple[str, ...]:
+    """The Radiomic score where MMF needs it and it could not be computed, with the reason; once where both agree."""
+    reasons = {
+        one.endpoint.value: one.radiomic.reason
+        for one in scores.endpoints
+        if one.radiomic is not None and one.radiomic.log_hazard is None
+    }
+    by_reason: dict[str, list[str]] = {}
+    for endpoint, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(endpoint)
+    return tuple(
+        f"Radiomic score of {' and '.join(endpoints)} ({reason})" for reason, endpoints in by_reason.items()
+    )
 
 
 def flag_diameter(row: ClinicalRow | None, segmented: SegmentedLiver) -> tuple[str, ...]:
@@ -272,4 +305,5 @@ def examined_on(instances: Sequence[Instance]) -> date | None:
 
 
 def _title_of_input(name: str) -> str:
-    return "Ensemble-DL" if name == ENSEMBLE_INPUT else DEFINITIONS[Variable(name)].title
+    titles = {ENSEMBLE_INPUT: "Ensemble-DL", RADIOMIC_INPUT: RADIOMIC_TITLE}
+    return titles[name] if name in titles else DEFINITIONS[Variable(name)].title

@@ -23,6 +23,9 @@ from node.report.record import NotAssessable, ReasonCode
 from node.study import Acquisition
 from node.walk import Walk, digest_acquisition
 
+FEATURES = "features"
+"""The step that measures radiomic features; an MMF with the Radiomic score rests on it."""
+
 
 def read_phases(walk: Walk) -> NotAssessable | None:
     """The pixels of the three phases, as Hounsfield units on their native grids."""
@@ -145,7 +148,7 @@ def measure_features(walk: Walk) -> NotAssessable | None:
         )
 
     walk.flags += walk.steps.run(
-        "features",
+        FEATURES,
         [version("mmf-node"), settings.sha256, *list_placements(walk)],
         produce,
         TypeAdapter(tuple[str, ...]),

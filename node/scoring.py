@@ -11,8 +11,9 @@ from engines.errors import InvalidInput, ModelRefused, RegistrationRefused
 from engines.models.model import Scores
 from engines.models.store import load_model
 from engines.network_input import network_input
+from engines.radiomics.feature_file import read_features
 from node.conclusion import flag_scores
-from node.imaging import list_placements
+from node.imaging import FEATURES, list_placements
 from node.report.record import NotAssessable, ReasonCode
 from node.walk import Walk
 
@@ -47,17 +48,23 @@ def prepare_input(walk: Walk) -> NotAssessable | None:
 
 
 def score_study(walk: Walk) -> NotAssessable | None:
-    """The three networks, Ensemble-DL, and MMF where every clinical variable that it needs is known."""
+    """The three networks, Ensemble-DL, and MMF where every variable and radiomic feature that it needs is known."""
     model, row = walk.model, walk.row
     if model is None:
         raise InvalidInput("the scores were asked for before the model")
     clinical = None if row is None else row.variables
     known = None if clinical is None else encode_variables(clinical)
+    measured = [walk.steps.digest(FEATURES)] if walk.tools.radiomics is not None else []
     form = TypeAdapter(Scores)
+
+    def produce() -> Scores:
+        features = read_features(walk.case.features_path) if measured else None
+        return model.score(walk.case.read_network_input(), clinical, features)
+
     walk.scores = walk.steps.run(
         "score",
-        [model.sha256, walk.steps.digest("input"), json.dumps(known)],
-        lambda: model.score(walk.case.read_network_input(), clinical),
+        [version("mmf-node"), model.sha256, walk.steps.digest("input"), json.dumps(known), *measured],
+        produce,
         form,
     )
     write_json(form.dump_python(walk.scores, mode="json"), walk.case.folder / "scores.json")
@@ -65,5 +72,5 @@ def score_study(walk: Walk) -> NotAssessable | None:
     if known is not None:
         write_json(known, walk.case.folder / "clinical.json")
         walk.steps.outputs.add(walk.case.folder / "clinical.json")
-    walk.flags += flag_scores(model, walk.scores)
+    walk.flags += flag_scores(walk.scores)
     return None

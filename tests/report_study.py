@@ -15,6 +15,7 @@ from engines.volume import Grid, Volume
 from node.report.record import (
     ClinicalEntry,
     Contribution,
+    FeatureEntry,
     ModelEntry,
     PhaseEntry,
     ReasonCode,
@@ -292,6 +293,7 @@ def make_report(*, demonstration: bool = True) -> Report:
     """An assessed report about the study of ``make_sources``."""
     contributions = (
         Contribution(name="Ensemble-DL", value="0.41", log_hazard=0.31),
+        Contribution(name="Radiomic score", value="0.1871", log_hazard=0.09),
         Contribution(name="AFP", value="> 400 ng/mL", log_hazard=0.27),
         Contribution(name="PVTT", value="present", log_hazard=0.22),
         Contribution(name="Age", value="> 50 years", log_hazard=-0.06),
@@ -339,6 +341,16 @@ def make_report(*, demonstration: bool = True) -> Report:
                 ),
                 contributions=contributions,
                 network_scores=(("Network 1", 0.42), ("Network 2", 0.11), ("Network 3", 0.55)),
+                radiomic_features=tuple(
+                    FeatureEntry(region=region, phase=phase, feature=feature, value=value)
+                    for region, phase, feature, value in (
+                        ("liver", Phase.ARTERIAL, "original_glrlm_GrayLevelNonUniformity", 28194.60731529),
+                        ("liver", Phase.PORTAL_VENOUS, "original_firstorder_InterquartileRange", 24.5),
+                        ("tumour", None, "original_shape_MeshVolume", 75187.33333333333),
+                        ("tumour", Phase.DELAYED, "original_firstorder_Kurtosis", 3.4118),
+                        ("tumour", Phase.DELAYED, "original_glcm_Imc1", -0.0726117),
+                    )
+                ),
             ),
             Risk(
                 endpoint="PFS",

@@ -16,6 +16,7 @@ from node.report.record import (
     SCHEMA_VERSION,
     ClinicalEntry,
     Contribution,
+    FeatureEntry,
     ModelEntry,
     ObjectEntry,
     PhaseEntry,
@@ -138,6 +139,9 @@ def _risk(endpoint: str, row: Mapping[str, Any]) -> Risk:
         survival=TypeAdapter(tuple[SurvivalPoint, ...]).validate_python(row["survival"]),
         contributions=TypeAdapter(tuple[Contribution, ...]).validate_python(row["contributions"]),
         network_scores=_pairs(row["network_scores"]),
+        radiomic_features=TypeAdapter(tuple[FeatureEntry, ...]).validate_python(
+            row.get("radiomic_features", ())
+        ),
     )
 
 

@@ -101,6 +101,23 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureEntry:
+    """One radiomic feature that entered the Radiomic score.
+
+    Attributes:
+        region: ``liver`` or ``tumour`` (the largest lesion).
+        phase: None for shape.
+        feature: pyradiomics' name.
+        value: unrounded, in pyradiomics' unit.
+    """
+
+    region: str
+    phase: Phase | None
+    feature: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
     """The estimate for one endpoint.
 
@@ -109,6 +126,7 @@ class Risk:
         log_hazard: relative to the model's training mean (natural logarithm).
         group: ``low`` or ``high``: the score against the cut-off of the discovery cohort.
         percentile: share of the training cohort with a lower score, 0 to 100.
+        radiomic_features: behind the Radiomic score, where the model takes it; else empty.
     """
 
     endpoint: str
@@ -122,6 +140,7 @@ class Risk:
     survival: tuple[SurvivalPoint, ...]
     contributions: tuple[Contribution, ...] = ()
     network_scores: tuple[tuple[str, float], ...] = ()
+    radiomic_features: tuple[FeatureEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,11 @@ from pydicom.uid import Comprehensive3DSRStorage, EncapsulatedPDFStorage, Segmen
 
 from engines.errors import InvalidInput
 from node.report import codes
+from node.report.ibsi import feature_concept
 from node.report.json_form import read_json
-from node.report.record import Report, Risk, Structure
+from node.report.record import FeatureEntry, Report, Risk, Structure
 from node.report.segments import list_segments
+from node.report.wording import describe_feature
 
 _TOLERANCE = 1e-9
 """Relative difference that the conversion to percent and back may leave."""
@@ -84,12 +86,25 @@ def _risk_contradictions(risk: Risk, dataset: Dataset) -> Iterator[str]:
     hazards = [_value(item) for item in _items(dataset, codes.log_hazard_concept(risk.endpoint))]
     if not _same(hazards, [risk.log_hazard]):
         yield f"SR: {risk.endpoint} log hazard {hazards}, report {risk.log_hazard}"
+    for feature in risk.radiomic_features:
+        said = _feature_values(feature, dataset)
+        if not said or not all(_same([value], [feature.value]) for value in said):
+            yield f"SR: {describe_feature(feature)} {said}, report {feature.value}"
     levels = [
         item.ConceptCodeSequence[0].CodeValue
         for item in _items(dataset, codes.risk_group_concept(risk.endpoint))
     ]
     if levels != [(codes.HIGH_RISK if risk.group == "high" else codes.LOW_RISK).value]:
         yield f"SR: {risk.endpoint} group {levels}, report {risk.group}"
+
+
+def _feature_values(feature: FeatureEntry, dataset: Dataset) -> list[float]:
+    """What the document says of a feature, wherever it says it."""
+    return [
+        _value(item)
+        for item in _items(dataset, feature_concept(feature.feature))
+        if any(child.get("TextValue") == describe_feature(feature) for child in item.ContentSequence)
+    ]
 
 
 def _structure_contradictions(structure: Structure, dataset: Dataset) -> Iterator[str]:

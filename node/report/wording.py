@@ -3,7 +3,7 @@
 from typing import Final
 
 from engines.phase import ASSESSED_PHASES
-from node.report.record import ModelEntry, PhaseEntry, ReasonCode, Report, Risk, SurvivalPoint
+from node.report.record import FeatureEntry, ModelEntry, PhaseEntry, ReasonCode, Report, Risk, SurvivalPoint
 
 RESEARCH_SENTENCE: Final = "Research use only. Unverified and preliminary. Not for diagnosis, treatment decisions or advice to a patient."
 DEMONSTRATION_SENTENCE: Final = (
@@ -69,6 +69,12 @@ def warnings_of(report: Report) -> tuple[str, ...]:
     if report.synthetic:
         sentences.append(SYNTHETIC_SENTENCE)
     return tuple(sentences)
+
+
+def describe_feature(entry: FeatureEntry) -> str:
+    """Returns one radiomic feature by region, phase and pyradiomics' name."""
+    phase = "" if entry.phase is None else entry.phase.value
+    return " ".join(word for word in (entry.region, phase, entry.feature) if word)
 
 
 def describe_phase(entry: PhaseEntry) -> str:

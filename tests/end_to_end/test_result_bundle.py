@@ -79,6 +79,7 @@ def test_objects_and_report_say_the_same(result):
         ('"log_hazard": 0.641234567890123', '"log_hazard": 0.741234567890123', "OS log hazard"),
         ('"probability": 0.442', '"probability": 0.443', "OS probabilities"),
         ('"group": "high"', '"group": "low"', "OS group"),
+        ('"value": -0.0726117', '"value": -0.0726118', "SR: tumour DELAYED original_glcm_Imc1"),
         ('"volume_ml": 84.56', '"volume_ml": 184.56', "tumour volume"),
         ('"name": "lesion 2"', '"name": "lesion 3"', "segments"),
         ('"path": "dicom/SR.dcm"', '"path": "dicom/XX.dcm"', "listed but not there"),

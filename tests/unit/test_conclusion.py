@@ -9,20 +9,26 @@ from engines.clinical.variables import ClinicalVariables, Value, Variable
 from engines.configuration import find_conf
 from engines.endpoint import Endpoint
 from engines.mmf import RADIOMIC_INPUT, ModelName
+from engines.models.comparator import Comparator, ComparatorName
 from engines.models.store import load_model
 from engines.networks.settings import ENSEMBLE
 from engines.phantom.cohort import draw_cohort
 from engines.phase import Phase
+from engines.radiomics.feature_file import FeatureLine
 from engines.segmentation.lesions import Lesion
 from node.conclusion import (
     SegmentedLiver,
+    describe_missing,
     describe_phases,
+    describe_risk,
     describe_structures,
+    draw_patient_curves,
     examined_on,
     flag_diameter,
     flag_scores,
 )
 from node.study import Acquisition, Instance, PhaseFinding
+from tests.fit_cohort import ORIGIN
 
 
 def instance(**values):
@@ -91,18 +97,103 @@ def test_the_day_of_the_examination_is_the_earliest_acquisition():
     assert examined_on([instance()]) is None
 
 
-def test_an_mmf_that_wants_the_radiomic_score_says_why_it_was_not_computed():
-    model = load_model(find_conf("models/demo"), allow_demonstration=True)
-    patient = draw_cohort(1, seed=123, measured=False)[0]
+def scored(model, clinical, features=None):
     log_risks = {endpoint: dict.fromkeys(ENSEMBLE, 0.0) for endpoint in Endpoint}
-    whole = model.assess(log_risks, patient.clinical)
-    assert not any("MMF was not computed" in flag for flag in flag_scores(model, whole))
+    return model.assess(log_risks, clinical, features)
+
+
+@pytest.fixture
+def radiomic_model():
+    """The demonstration model with a Radiomic score in the place of a clinical variable; made for these tests alone."""
+    model = load_model(find_conf("models/demo"), allow_demonstration=True)
     for endpoint in Endpoint:
         fitted = model.risk_models[endpoint, ModelName.MMF]
         names = (fitted.names[0], RADIOMIC_INPUT, *fitted.names[2:])
         model.risk_models[endpoint, ModelName.MMF] = replace(fitted, cox=replace(fitted.cox, names=names))
-    told = [flag for flag in flag_scores(model, model.assess(log_risks, patient.clinical)) if "MMF" in flag]
-    assert told == [
-        "MMF was not computed, Ensemble-DL is shown instead; missing: Radiomic score, which this node does not give to"
-        " its models"
+        alone = model.risk_models[endpoint, ModelName.ENSEMBLE_DL].cox
+        model.comparators[endpoint, ComparatorName.RADIOMIC] = Comparator(
+            name=ComparatorName.RADIOMIC,
+            endpoint=endpoint,
+            cox=replace(alone, names=("tumour DELAYED original_glcm_Imc1",)),
+            cutoff=0.0,
+            cutoff_rule="made for a test",
+            origin=ORIGIN,
+        )
+    return model
+
+
+def line(**values):
+    given = {
+        "region": "tumour",
+        "phase": Phase.DELAYED,
+        "feature": "original_glcm_Imc1",
+        "value": -0.25,
+        "grid": "g",
+        "settings_sha256": ORIGIN.settings_sha256,
+        "extractor": ORIGIN.extractor,
+        "mask_provider": ORIGIN.mask_provider,
+        "mask_version": ORIGIN.mask_version,
+    }
+    return FeatureLine(**{**given, **values})
+
+
+def test_an_mmf_with_the_radiomic_score_shows_it_and_its_features(radiomic_model):
+    clinical = draw_cohort(1, seed=123, measured=False)[0].clinical
+    scores = scored(radiomic_model, clinical, [line(), line(region="liver", value=9.0)])
+    assert not any("not computed" in flag for flag in flag_scores(scores))
+    for endpoint in scores.endpoints:
+        risk = describe_risk(endpoint)
+        assert risk.model == "MMF"
+        (part,) = [one for one in risk.contributions if one.name == "Radiomic score"]
+        cox = radiomic_model.comparators[endpoint.endpoint, ComparatorName.RADIOMIC].cox
+        expected = (-0.25 - cox.means[0]) * cox.coefficients[0]
+        assert endpoint.radiomic.log_hazard == pytest.approx(expected, abs=1e-12)
+        assert part.value == f"{expected:.4f}"
+        (entry,) = risk.radiomic_features
+        assert (entry.region, entry.phase, entry.value) == ("tumour", Phase.DELAYED, -0.25)
+    assert len(draw_patient_curves(radiomic_model, scores, clinical)) == 2
+
+
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (None, "no features were extracted"),
+        ([], "1 of 1 features could not be measured: tumour DELAYED original_glcm_Imc1"),
+        (
+            [line(value=float("nan"))],
+            "1 of 1 features could not be measured: tumour DELAYED original_glcm_Imc1",
+        ),
+        (
+            [line(mask_provider="reader")],
+            f"features come from fast, settings {'5' * 12}, masks of reader 1, those of the model from"
+            f" {ORIGIN.text()}",
+        ),
+    ],
+)
+def test_an_mmf_without_its_radiomic_score_says_why_and_leaves_ensemble_dl(radiomic_model, features, reason):
+    clinical = draw_cohort(1, seed=123, measured=False)[0].clinical
+    scores = scored(radiomic_model, clinical, features)
+    lacking = f"Radiomic score of OS and PFS ({reason})"
+    assert [flag for flag in flag_scores(scores) if "MMF" in flag] == [
+        f"MMF was not computed, Ensemble-DL is shown instead; missing: {lacking}"
     ]
+    known = ClinicalRow(row=2, patient_id="P1", laboratory_dates={}, variables=clinical)
+    assert describe_missing(known, scores) == (lacking,)
+    assert describe_missing(None, scores)[1:] == (lacking,)
+    for endpoint in scores.endpoints:
+        assert endpoint.risk.model is ModelName.ENSEMBLE_DL
+        assert describe_risk(endpoint).radiomic_features == ()
+
+
+def test_the_radiomic_model_of_an_older_folder_gives_no_score(radiomic_model):
+    for key, comparator in radiomic_model.comparators.items():
+        radiomic_model.comparators[key] = replace(comparator, origin=None)
+    scores = scored(radiomic_model, draw_cohort(1, seed=123, measured=False)[0].clinical, [line()])
+    assert "no word on how its features were measured" in flag_scores(scores)[-1]
+
+
+def test_a_model_without_the_radiomic_score_says_nothing_of_it():
+    model = load_model(find_conf("models/demo"), allow_demonstration=True)
+    scores = scored(model, draw_cohort(1, seed=123, measured=False)[0].clinical)
+    assert not any("MMF was not computed" in flag for flag in flag_scores(scores))
+    assert all(endpoint.radiomic is None for endpoint in scores.endpoints)

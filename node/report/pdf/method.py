@@ -6,7 +6,7 @@ from typing import Final
 from engines.plots import MUTED, plot_contributions
 from node.report.pdf.paper import CONTENT_MM, MARGIN_MM, Paper
 from node.report.pdf.sections import draw_notes
-from node.report.record import Report, Risk
+from node.report.record import FeatureEntry, Report, Risk
 from node.report.sources import ReportSources
 from node.report.wording import ENDPOINT_TITLES, LIMITS, POPULATION_SENTENCE
 
@@ -15,6 +15,12 @@ _COLUMN_MM: Final = (CONTENT_MM - _GAP_MM) / 2
 _BAR_MM: Final = 4.3
 _ROW_MM: Final = 4.4
 """Height of a bar of the contributions, and of a row of the clinical variables (OURS)."""
+
+_RADIOMIC: Final = (
+    "MMF also takes the Radiomic score: a Cox model's log hazard of radiomic features of liver and largest tumour, measured "
+    "as those it was fitted on."
+)
+"""Method, section 7 (option)."""
 
 _METHOD: Final = (
     "The arterial and delayed phases are aligned to the portal venous phase; liver and tumours are outlined there. The box "
@@ -49,9 +55,30 @@ def draw_method(paper: Paper, report: Report, sources: ReportSources) -> None:
     paper.ensure(paper.block_height(_METHOD, points=7.2) + 8.0)
     paper.write_heading("How the figures were made")
     paper.write_block(_METHOD, points=7.2)
+    _draw_features(paper, report)
     paper.pdf.set_xy(MARGIN_MM, paper.pdf.get_y() + 2.5)
     draw_technique(paper, report, sources)
     draw_limits(paper)
+
+
+def _draw_features(paper: Paper, report: Report) -> None:
+    """Draws which radiomic features stand behind the Radiomic score of MMF; nothing where it takes none."""
+    taken = [risk for risk in report.risks if risk.radiomic_features]
+    if not taken:
+        return
+    words = [
+        f"{risk.endpoint}: "
+        + "; ".join(f"{_plain_feature(one)} {one.value:.4g}" for one in risk.radiomic_features)
+        for risk in taken
+    ]
+    for block in (_RADIOMIC, *words):
+        paper.ensure(paper.block_height(block, points=6.6) + 1.0)
+        paper.write_block(block, points=6.6)
+
+
+def _plain_feature(entry: FeatureEntry) -> str:
+    phase = "" if entry.phase is None else entry.phase.value.replace("_", " ").lower()
+    return " ".join(word for word in (entry.region, phase, entry.feature.removeprefix("original_")) if word)
 
 
 def draw_technique(paper: Paper, report: Report, sources: ReportSources) -> None:

@@ -5,6 +5,7 @@ from pydicom.sr.coding import Code
 
 from node.report import codes
 from node.report.header import Envelope
+from node.report.ibsi import feature_concept, feature_unit
 from node.report.record import ReasonCode, Report, Risk, Status, SurvivalPoint
 from node.report.segments import list_hidden_lesions
 from node.report.sr.items import (
@@ -20,6 +21,7 @@ from node.report.sr.items import (
 from node.report.wording import (
     LIMITS,
     POPULATION_SENTENCE,
+    describe_feature,
     describe_model,
     describe_phase,
     remedy,
@@ -109,6 +111,11 @@ def _risk_group(envelope: Envelope, risk: Risk) -> ContentItem:
     for network, score in risk.network_scores:
         what = text(codes.MODEL_INPUT, network, HAS_CONCEPT_MOD)
         items.append(number(codes.NETWORK_SCORE, score, codes.NO_UNITS, children=[what, *algorithm]))
+    for feature in risk.radiomic_features:
+        what = text(codes.MODEL_INPUT, describe_feature(feature), HAS_CONCEPT_MOD)
+        unit = feature_unit(feature.feature)
+        children: list[ContentItem] = [what, *algorithm]
+        items.append(number(feature_concept(feature.feature), feature.value, unit, children=children))
     return container(codes.MEASUREMENT_GROUP, items, template="1420")
 
 

@@ -77,3 +77,10 @@ def test_a_not_assessable_report_with_a_risk_is_refused():
 def test_other_texts_are_refused(text):
     with pytest.raises(InvalidInput):
         read_json(text)
+
+
+def test_a_report_of_a_node_that_knew_no_radiomic_features_is_read():
+    document = json.loads(write_json(make_report()))
+    for risk in document["risks"].values():
+        del risk["radiomic_features"]
+    assert all(risk.radiomic_features == () for risk in read_json(json.dumps(document)).risks)

@@ -8,6 +8,7 @@ from highdicom.sr import Comprehensive3DSR, MeasurementReport
 
 from engines.phase import Phase
 from node.report import codes
+from node.report.ibsi import feature_concept, feature_unit
 from node.report.record import ReasonCode
 from node.report.sources import ReportSources
 from node.report.sr.document import build_document, restate_as_comprehensive
@@ -111,6 +112,22 @@ def test_no_patient_risk_stands_among_image_measurements(document):
         if "ConceptNameCodeSequence" in item
     }
     assert codes.SCHEME not in schemes
+
+
+def test_features_behind_the_radiomic_score_are_coded_with_region_and_phase(document, envelope):
+    (derived,) = children(document, codes.DERIVED_IMAGING_MEASUREMENTS)
+    risk_group = children(derived, codes.MEASUREMENT_GROUP)[0]
+    for entry in envelope.report.risks[0].radiomic_features:
+        phase = entry.phase.value if entry.phase else ""
+        place = " ".join(word for word in (entry.region, phase, entry.feature) if word)
+        (item,) = [
+            one
+            for one in children(risk_group, feature_concept(entry.feature), "NUM")
+            if children(one, codes.MODEL_INPUT)[0].TextValue == place
+        ]
+        measured = item.MeasuredValueSequence[0]
+        assert measured.FloatingPointValue == entry.value
+        assert measured.MeasurementUnitsCodeSequence[0].CodeValue == feature_unit(entry.feature).value
 
 
 def test_risk_groups_are_coded(document):
