@@ -38,7 +38,9 @@ class Augmentation:
     zoom: torch.Tensor
 
 
-def draw_augmentation(n: int, probability: float, generator: torch.Generator) -> Augmentation:
+def draw_augmentation(
+    n: int, probability: float, generator: torch.Generator, *, contrast: bool = True
+) -> Augmentation:
     """Returns random changes for n cases.
 
     Args:
@@ -46,6 +48,7 @@ def draw_augmentation(n: int, probability: float, generator: torch.Generator) ->
         probability: of each change of each case, in [0, 1]: 0.55 for Networks 1 and 2, 0.25 for Network 3 (method,
             section 2).
         generator: on the CPU, so that the draw is the same on every device.
+        contrast: False leaves the contrast as it is; the other changes are those drawn with True.
     """
 
     def chosen(*shape: int) -> torch.Tensor:
@@ -57,8 +60,9 @@ def draw_augmentation(n: int, probability: float, generator: torch.Generator) ->
     planes = len(ROTATION_PLANES)
     turns = torch.randint(1, 4, (n, planes), generator=generator) * chosen(n, planes)
     flip = torch.randint(0, 3, (n,), generator=generator)
+    gamma = torch.where(chosen(n), between(*GAMMA), torch.ones(n))
     return Augmentation(
-        gamma=torch.where(chosen(n), between(*GAMMA), torch.ones(n)),
+        gamma=gamma if contrast else torch.ones(n),
         turns=turns,
         flip=torch.where(chosen(n), flip, torch.full((n,), -1)),
         zoom=torch.where(chosen(n), between(*ZOOM), torch.ones(n)),

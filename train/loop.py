@@ -16,18 +16,20 @@ from engines.networks.settings import NetworkName, NetworkSettings
 from train.augment import apply_augmentation, draw_augmentation
 from train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from train.data import IntArray, Split, TrainingData, check_training_data
-from train.errors import CohortRefused, RecipeRefused, TrainingStopped
+from train.device import prepare_device
+from train.errors import DeviceFull, TrainingStopped
+from train.feasibility import check_plan
 from train.identity import describe_run
 from train.losses import TaskWeights, measure_losses
 from train.memory import allocate
 from train.prefetch import prefetch
 from train.progress import EpochRecord, Selection, smoothed_c
 from train.ranks import Ranks
-from train.recipes import SMOOTHING_EPOCHS, Schedule
+from train.recipes import Schedule
 from train.ridge_head import fit_ridge_heads
 from train.sampler import deal_batches
 from train.scoring import Scores, measure_c, score_cases
-from train.step import MicroBatch, StepResult, compute_gradients
+from train.step import MicroBatch, StepResult, compute_gradients, reconstructs
 
 LOG = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """Where and how a run happens; nothing here changes the result on one machine.
+    """Where and how a run happens; but for the number of processes nothing here changes the result on one machine.
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
@@ -112,25 +114,21 @@ def train_network(
 
     Raises:
         CohortRefused: the data has a fault (:func:`train.data.check_training_data`).
-        RecipeRefused: too few epochs learn the outcome.
+        RecipeRefused: as :func:`train.feasibility.check_plan`.
         TrainingStopped: a value is not finite; the message names the cases.
+        DeviceFull: the device has too little memory.
         CheckpointRefused: the folder holds another run.
     """
+    chosen = options or RunOptions()
     check_training_data(data)
-    if tuple(data.inputs.shape[1:]) != settings.input_shape:
-        raise CohortRefused(
-            f"inputs have shape {data.inputs.shape[1:]}; {name.value} expects {settings.input_shape}"
-        )
-    reconstruction = schedule.reconstruction_epochs if name is NetworkName.NETWORK2 else 0
-    if reconstruction > schedule.epochs - SMOOTHING_EPOCHS:
-        raise RecipeRefused(
-            f"{name.value}: {reconstruction} of {schedule.epochs} epochs only reconstruct; at least {SMOOTHING_EPOCHS} "
-            "must learn the outcome, so that a checkpoint can be chosen"
-        )
-    run = _Run(name, settings, data, schedule, seed, options or RunOptions())
+    check_plan(name, settings, data, schedule, processes=chosen.ranks.count)
+    run = _Run(name, settings, data, schedule, seed, chosen)
     run.resume()
-    while run.epoch < run.schedule.epochs:
-        run.train_epoch()
+    try:
+        while run.epoch < run.schedule.epochs:
+            run.train_epoch()
+    except torch.OutOfMemoryError as error:
+        raise DeviceFull(f"{name.value}, epoch {run.epoch} on {chosen.device}: {error}") from error
     return run.finish()
 
 
@@ -150,8 +148,11 @@ class _Run:
             schedule = replace(schedule, reconstruction_epochs=schedule.epochs)
         self.name, self.settings, self.data, self.schedule = name, settings, data, schedule
         self.seed, self.options = seed, options
-        self.identity = describe_run(name, settings, schedule, seed, data)
+        self.identity = describe_run(
+            name, settings, schedule, seed, data, device=options.device, processes=options.ranks.count
+        )
         self.device = torch.device(options.device)
+        prepare_device(self.device, repeatable=schedule.repeatable)
         torch.manual_seed(seed)
         self.network = build_network(name, settings)
         torch.nn.utils.convert_conv3d_weight_memory_format(self.network, torch.channels_last_3d)
@@ -173,7 +174,7 @@ class _Run:
         self.states: dict[Selection, dict[str, torch.Tensor]] = {}
         self.training_rows = data.rows(Split.TRAINING)
         self.validation_rows = data.rows(Split.VALIDATION)
-        self.reconstructs = getattr(self.network, "autoencoder", None) is not None
+        self.reconstructs = reconstructs(self.network)
         self.memory = allocate((schedule.batch_size, *settings.input_shape), torch.float32, self.device)
 
     def train_epoch(self) -> None:
@@ -269,9 +270,7 @@ class _Run:
             seed = _mix(self.seed, self.epoch, step, index, self.options.ranks.rank)
             pool.append(
                 MicroBatch(
-                    inputs=_Prepared(
-                        inputs[place[0] : place[-1] + 1], self.schedule.augmentation, seed, self.memory
-                    ),
+                    inputs=_Prepared(inputs[place[0] : place[-1] + 1], self.schedule, seed, self.memory),
                     targets=self.data.targets(rows[place], self.device),
                     seed=seed,
                 )
@@ -319,7 +318,9 @@ class _Run:
             signals, self.data.targets(rows, torch.device("cpu")), reconstructs=False, ties=self.schedule.ties
         )
         cox = [float(loss) for task, loss in losses.items() if task.value in ("os", "pfs")]
-        return measure_c(scores, self.data, rows), float(np.sum(cox))
+        found = measure_c(scores, self.data, rows)
+        *concordance, total = self.options.ranks.agree([*found.values(), float(np.sum(cox))], self.device)
+        return dict(zip(found, concordance, strict=True)), total
 
     def _choose(self) -> None:
         """Keeps the weights of this epoch where its smoothed C is the best so far; the earliest wins a tie."""
@@ -386,17 +387,22 @@ class _Prepared:
 
     Args:
         inputs: (n, phases, side, side, side) float16, on the CPU.
-        probability: of each change.
+        schedule: how likely each change is, and whether the contrast is among them.
         seed: decides the changes.
         memory: float32 on the device, for n cases or more; what was there before is gone.
     """
 
-    def __init__(self, inputs: torch.Tensor, probability: float, seed: int, memory: torch.Tensor) -> None:
-        self.inputs, self.probability, self.seed, self.memory = inputs, probability, seed, memory
+    def __init__(self, inputs: torch.Tensor, schedule: Schedule, seed: int, memory: torch.Tensor) -> None:
+        self.inputs, self.schedule, self.seed, self.memory = inputs, schedule, seed, memory
 
     def __call__(self) -> torch.Tensor:
         inputs = self.inputs.to(self.memory.device, non_blocking=True)
-        drawn = draw_augmentation(inputs.shape[0], self.probability, torch.Generator().manual_seed(self.seed))
+        drawn = draw_augmentation(
+            inputs.shape[0],
+            self.schedule.augmentation,
+            torch.Generator().manual_seed(self.seed),
+            contrast=self.schedule.contrast,
+        )
         changed = apply_augmentation(inputs, drawn, self.memory)
         return changed.contiguous(memory_format=torch.channels_last_3d)
 

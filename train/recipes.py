@@ -42,9 +42,11 @@ class Schedule:
         lowest_learning_rate: floor of the decay.
         l1: weight of the sum of absolute weights.
         augmentation: probability of each random change.
+        contrast: whether the contrast is among the changes.
         ties: of the Cox loss.
         precision: bf16 only on a GPU.
         compiled: torch.compile; pays on a GPU only.
+        repeatable: on a GPU, kernels that add in one order; slower. A CPU always does.
     """
 
     epochs: int = 250
@@ -58,9 +60,11 @@ class Schedule:
     lowest_learning_rate: float = 1e-6
     l1: float = 1e-6
     augmentation: float = 0.55
+    contrast: bool = True
     ties: Ties = Ties.EFRON
     precision: Precision = Precision.FLOAT32
     compiled: bool = False
+    repeatable: bool = True
 
     def __post_init__(self) -> None:
         """Checks every field.

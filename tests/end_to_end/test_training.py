@@ -108,6 +108,16 @@ def test_each_change_happens_as_often_as_asked():
     assert float((drawn.zoom - 1).abs().max()) <= 0.1 + 1e-6
 
 
+def test_without_contrast_the_other_changes_are_those_drawn_with_it():
+    def draw(contrast):
+        return draw_augmentation(40, 0.55, torch.Generator().manual_seed(1), contrast=contrast)
+
+    whole, rest = draw(True), draw(False)
+    assert torch.equal(rest.gamma, torch.ones(40))
+    for field in ("turns", "flip", "zoom"):
+        assert torch.equal(getattr(rest, field), getattr(whole, field))
+
+
 def test_the_paper_recipe_is_the_supplements():
     recipe = read_recipe("paper")
     batches = [
