@@ -120,18 +120,30 @@ class Case:
         return sitk.ReadTransform(str(self.transform_path(phase)))
 
     def read_network_input(self) -> npt.NDArray[np.float16]:
-        """Returns the network input, float16 (channels, side, side, side)."""
-        array: npt.NDArray[np.float16] = np.load(self.network_input_path, allow_pickle=False)
+        """Returns the network input, float16 (channels, side, side, side).
+
+        Raises:
+            CaseRefused: the file is cut short or no array of numbers.
+        """
+        array: npt.NDArray[np.float16] = _read_array(self.network_input_path)
         return array
 
     def read_activation_maps(self) -> npt.NDArray[np.uint8]:
         """Returns the activation maps, uint8 (endpoints, networks, side, side, side), 255 where a map is strongest."""
-        array: npt.NDArray[np.uint8] = np.load(self.activation_maps_path, allow_pickle=False)
+        array: npt.NDArray[np.uint8] = _read_array(self.activation_maps_path)
         return array
 
     def read_json(self, name: str) -> object:
-        """Returns the parsed content of ``NAME.json`` in this case."""
-        content: object = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+        """Returns the parsed content of ``NAME.json`` in this case.
+
+        Raises:
+            CaseRefused: it is not JSON.
+        """
+        path = self.folder / f"{name}.json"
+        try:
+            content: object = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CaseRefused(f"{path} is not JSON: {error}") from error
         return content
 
     def has(self, name: str) -> bool:
@@ -264,7 +276,7 @@ def check_case(folder: Path, only: Collection[str] | None = None) -> tuple[Case,
         jsonschema.validate(content, json.loads(_SCHEMA_PATH.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise CaseRefused(f"{folder} is not a case folder: case.json is missing") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise CaseRefused(f"{path} is not JSON: {error}") from error
     except jsonschema.ValidationError as error:
         raise CaseRefused(f"{path} breaks the case schema at {error.json_path}: {error.message}") from error
@@ -304,6 +316,16 @@ def list_cases(cohort: Path) -> list[Path]:
 def missing_phases(case: Case) -> tuple[Phase, ...]:
     """Returns the assessed phases whose volume is not part of the case."""
     return tuple(phase for phase in ASSESSED_PHASES if not case.volume_path(phase).is_file())
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    """The array of an .npy file, whole, never a pickle."""
+    try:
+        with path.open("rb") as file:
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise CaseRefused(f"{path} cannot be read as an array: {error}") from error
+    return array
 
 
 def _is_content(folder: Path, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The inputs of a cohort in one float16 file that is mapped into memory: read at the speed of the disk, never decoded again."""
+"""The inputs of a cohort in one float16 file mapped into memory: read at the speed of the disk, never decoded again."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def _fit(
     case_id: str, stored: npt.NDArray[np.float16], channels: Sequence[int], side: int
 ) -> npt.NDArray[np.float16]:
     """The wanted channels at the wanted side."""
-    full = stored.shape[-1]
+    full = stored.shape[-1] if stored.ndim else 0
     if stored.shape != (len(ASSESSED_PHASES), full, full, full) or stored.dtype != np.float16:
         raise CohortRefused(
             f"case {case_id}: network_input.npy is {stored.dtype} of shape {stored.shape}; "
@@ -88,7 +88,7 @@ def _fit(
     picked = np.ascontiguousarray(stored[list(channels)])
     if full == side:
         return picked
-    if full % side:
+    if not full or full % side:
         raise CohortRefused(f"case {case_id}: inputs of side {full} cannot be averaged down to side {side}")
     pooled = functional.avg_pool3d(torch.from_numpy(picked).float(), full // side)
     fitted: npt.NDArray[np.float16] = pooled.half().numpy()

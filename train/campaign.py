@@ -14,6 +14,7 @@ from engines.networks.settings import NetworkName, NetworkSettings
 from engines.networks.weights import round_weights, write_weights
 from train.data import Split, TrainingData
 from train.device import describe_device
+from train.feasibility import check_plan
 from train.loop import RunOptions, TrainedNetwork, train_network
 from train.progress import EpochRecord, Selection
 from train.ranks import Ranks
@@ -99,7 +100,12 @@ def run_campaign(
         device: cpu or cuda.
         ranks: the processes that train together.
         progress: told of each epoch.
+
+    Raises:
+        RecipeRefused: a plan does not fit; none is trained then.
     """
+    for plan in plans:
+        check_plan(plan.name, plan.settings, data, plan.schedule, processes=ranks.count)
     summaries = []
     for plan in plans:
         folder = out / plan.name.value / f"seed-{plan.seed}"

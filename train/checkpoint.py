@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from engines.case import replaced
 from train.errors import CheckpointRefused
+from train.identity import compare_runs
 
 HEADER_KEY = "mmf_checkpoint"
 
@@ -31,13 +32,20 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replaces the checkpoint file; a kill at any moment leaves the old one or the new one, whole."""
+    """Replaces the checkpoint file; a kill at any moment leaves the old one or the new one, whole.
+
+    Raises:
+        OSError: the disk is full or does not let it be written; the old one stays.
+    """
     header = json.dumps({"run": checkpoint.run, "progress": checkpoint.progress}, sort_keys=True)
     tensors = {
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.tensors.items()
     }
-    with replaced(path) as draft:
-        save_file(tensors, draft, metadata={HEADER_KEY: header})
+    try:
+        with replaced(path) as draft:
+            save_file(tensors, draft, metadata={HEADER_KEY: header})
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def read_checkpoint(path: Path, run: str) -> Checkpoint | None:
@@ -59,5 +67,5 @@ def read_checkpoint(path: Path, run: str) -> Checkpoint | None:
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointRefused(f"{path} is not a checkpoint: {error}") from error
     if header["run"] != run:
-        raise CheckpointRefused(f"{path} belongs to another run: {header['run']}; this one is {run}")
+        raise CheckpointRefused(f"{path} belongs to another run: {compare_runs(header['run'], run)}")
     return Checkpoint(run=run, progress=header["progress"], tensors=tensors)

@@ -77,6 +77,12 @@ def main() -> None:
     except MmfError as error:
         _tell(error)
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        typer.echo(f"the system refused a file or folder: {error}", err=True)
+        typer.echo(
+            "Look at the path, who may write there, and the free space; then run the command again.", err=True
+        )
+        sys.exit(EXIT_FAILED)
 
 
 def _list_only() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from engines.case import Case, CaseIdentity, check_case, list_cases
 from engines.clinical.variables import ClinicalVariables, Variable, decode_variables
+from engines.errors import InvalidInput
 from engines.networks.heads import LABELS
 from engines.phase import Phase
 from train.cache import open_cache
@@ -39,11 +40,15 @@ def read_cohort(
         CohortRefused: a fault of the cohort, named with its case.
         CaseRefused: a case folder is damaged.
     """
+    if not cohort.is_dir():
+        raise CohortRefused(
+            f"{cohort} is no folder; expected a cohort: a folder of case folders (NAME/case.json)"
+        )
     checked = [check_case(folder) for folder in list_cases(cohort)]
     ids = [identity.case_id for _, identity in checked]
     follow = {word: _read_follow(word, checked) for word in ENDPOINTS}
     splits = assign_splits(cohort, checked, seed)
-    clinical = [_read_clinical(case) for case, _ in checked]
+    clinical = [_read_clinical(case, identity.case_id) for case, identity in checked]
     return TrainingData(
         inputs=open_cache(
             cache or cohort / ".cache", [(i.case_id, case) for case, i in checked], phases, side
@@ -86,7 +91,12 @@ def _read_follow(endpoint: str, checked: Sequence[tuple[Case, CaseIdentity]]) ->
     months, events = [], []
     for case, identity in checked:
         content = case.read_json("outcomes") if case.has("outcomes") else {}
-        entry = content.get(endpoint) if isinstance(content, dict) else None
+        if not isinstance(content, dict) or not set(content) <= set(ENDPOINTS):
+            raise CohortRefused(
+                f"case {identity.case_id}: outcomes.json holds {list(content) if isinstance(content, dict) else content!r};"
+                f" expected {' and '.join(ENDPOINTS)}"
+            )
+        entry = content.get(endpoint)
         if entry is None:
             months.append(math.nan)
             events.append(math.nan)
@@ -102,8 +112,11 @@ def _read_follow(endpoint: str, checked: Sequence[tuple[Case, CaseIdentity]]) ->
     return Follow(months=np.array(months), event=np.array(events))
 
 
-def _read_clinical(case: Case) -> ClinicalVariables:
-    return decode_variables(case.read_json("clinical") if case.has("clinical") else {})
+def _read_clinical(case: Case, case_id: str) -> ClinicalVariables:
+    try:
+        return decode_variables(case.read_json("clinical") if case.has("clinical") else {})
+    except InvalidInput as error:
+        raise CohortRefused(f"case {case_id}: clinical.json: {error}") from error
 
 
 def _age(variables: ClinicalVariables) -> float:

@@ -11,11 +11,16 @@ import torch
 from engines.networks.heads import LABELS
 from engines.survival.outcome import Outcome
 from train.errors import CohortRefused
-from train.losses import Targets
+from train.losses import Targets, has_comparable_pair
 from train.near_duplicates import find_close_summaries, is_same_scan, summarise_inputs
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+LONGEST_MONTHS = 1200.0
+"""Follow-up of a hundred years is no follow-up: days or dates in the place of months (OURS)."""
+RANGE_SLACK = 1e-3
+"""Inputs lie in [0, 1]; a block mean may leave it by the rounding of float16."""
 
 
 class Split(StrEnum):
@@ -107,8 +112,9 @@ def check_training_data(data: TrainingData) -> None:
     """Refuses data from which no honest network can come; each fault has its own message.
 
     Raises:
-        CohortRefused: shapes that differ, one patient, duplicate ids, a patient in two splits, identical volumes in
-            two splits, times that are not above 0, voxels that are not finite, no event to learn or to validate from.
+        CohortRefused: shapes that differ, one patient, duplicate ids, a patient in two splits, nearly identical volumes in
+            two splits, times that are not above 0, voxels that are not finite or not scaled to [0, 1], a phase of one
+            value, no event or no comparable pair to learn or to validate from.
     """
     _check_shapes(data)
     _check_records(data)
@@ -174,18 +180,19 @@ def _check_shapes(data: TrainingData) -> None:
 
 
 def _check_identities(data: TrainingData) -> None:
-    if len(set(data.patient_keys)) < 2:
-        raise CohortRefused(
-            f"the cohort holds {len(set(data.patient_keys))} patient; a network cannot learn from one"
-        )
-    seen: set[str] = set()
+    if len({key.casefold() for key in data.patient_keys}) < 2:
+        raise CohortRefused("the cohort holds 1 patient; a network cannot learn from one")
+    seen: dict[str, str] = {}
     for case_id in data.case_ids:
-        if case_id in seen:
-            raise CohortRefused(f"case id {case_id} occurs twice")
-        seen.add(case_id)
+        other = seen.setdefault(case_id.casefold(), case_id)
+        if other != case_id:
+            raise CohortRefused(f"case ids {other} and {case_id} differ in capitals alone: one case twice?")
+    if len(seen) != data.n:
+        twice = next(case_id for case_id in data.case_ids if data.case_ids.count(case_id) > 1)
+        raise CohortRefused(f"case id {twice} occurs twice")
     where: dict[str, tuple[Split, str]] = {}
     for case_id, key, split in zip(data.case_ids, data.patient_keys, data.splits, strict=True):
-        first = where.setdefault(key, (split, case_id))
+        first = where.setdefault(key.casefold(), (split, case_id))
         if first[0] is not split:
             raise CohortRefused(
                 f"patient {key} is in two splits: case {first[1]} in {first[0].value}, case {case_id} in {split.value}"
@@ -198,10 +205,13 @@ def _check_follow_up(data: TrainingData, name: str, follow: Follow) -> None:
         raise CohortRefused(
             f"{name} of case {data.case_ids[half[0]]}: months and event must both be known or neither"
         )
-    bad = np.flatnonzero(~np.isnan(follow.months) & ~((follow.months > 0) & np.isfinite(follow.months)))
+    bad = np.flatnonzero(
+        ~np.isnan(follow.months) & ~((follow.months > 0) & (follow.months <= LONGEST_MONTHS))
+    )
     if bad.size:
         raise CohortRefused(
-            f"{name} of case {data.case_ids[bad[0]]} is {follow.months[bad[0]]:g} months; expected above 0 and finite"
+            f"{name} of case {data.case_ids[bad[0]]} is {follow.months[bad[0]]:g} months; expected above 0 and at most"
+            f" {LONGEST_MONTHS:g}"
         )
     words = np.flatnonzero(~np.isnan(follow.event) & ~np.isin(follow.event, (0, 1)))
     if words.size:
@@ -213,6 +223,14 @@ def _check_follow_up(data: TrainingData, name: str, follow: Follow) -> None:
         events = int(np.nansum(follow.event[rows])) if rows.size else 0
         if events == 0:
             raise CohortRefused(f"no {name} event among the {rows.size} {split.value} cases")
+        known = rows[~np.isnan(follow.months[rows])]
+        if not has_comparable_pair(
+            torch.from_numpy(follow.months[known]), torch.from_numpy(follow.event[known])
+        ):
+            raise CohortRefused(
+                f"no two of the {known.size} {split.value} cases with {name} can be compared: an event with a longer"
+                " follow-up beside it is needed"
+            )
 
 
 def _check_voxels(data: TrainingData) -> None:
@@ -227,11 +245,26 @@ def _check_voxels(data: TrainingData) -> None:
 
 
 def _summarise(data: TrainingData) -> npt.NDArray[np.float32]:
-    """The block means of every input, (n, means); refuses voxels that are not finite."""
+    """The block means of every input, (n, phases, means); refuses what no network input can be."""
     summaries = summarise_inputs(data.inputs)
-    bad = np.flatnonzero(~np.isfinite(summaries).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(summaries).all(axis=(1, 2)))
     if bad.size:
         raise CohortRefused(f"the input of case {data.case_ids[bad[0]]} holds voxels that are not finite")
+    low, high = summaries.min(axis=2), summaries.max(axis=2)
+    outside = np.argwhere((low < -RANGE_SLACK) | (high > 1 + RANGE_SLACK))
+    if outside.size:
+        row, channel = outside[0]
+        raise CohortRefused(
+            f"channel {channel + 1} of the input of case {data.case_ids[row]} reaches from {low[row, channel]:g} to"
+            f" {high[row, channel]:g}; expected intensities scaled to 0 to 1"
+        )
+    flat = np.argwhere(low == high)
+    if flat.size:
+        row, channel = flat[0]
+        raise CohortRefused(
+            f"channel {channel + 1} of the input of case {data.case_ids[row]} holds one value everywhere; a phase that is"
+            " missing is left out (--phases), not filled up"
+        )
     return summaries
 
 

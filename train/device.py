@@ -8,8 +8,10 @@ import torch
 
 from engines.errors import InvalidInput
 
-LOCAL_RANK = "LOCAL_RANK"
-"""Number of this process on its machine; the usual launcher (torchrun) sets it."""
+LOCAL_RANK, LOCAL_WORLD_SIZE = "LOCAL_RANK", "LOCAL_WORLD_SIZE"
+"""Number of this process on its machine, and of all processes there; the usual launcher (torchrun) sets both."""
+CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""Without it cuBLAS may add in another order each time (torch, use_deterministic_algorithms)."""
 CPU_FACTS = Path("/proc/cpuinfo")
 
 
@@ -21,7 +23,7 @@ def choose_device(asked: str | None) -> str:
             one with this process's number. ``cpu`` and ``cuda:1`` are taken as they are.
 
     Raises:
-        InvalidInput: a word that is no device, or a GPU that is not there.
+        InvalidInput: a word that is no device, a GPU that is not there, or one GPU for several processes.
     """
     word = asked or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -32,11 +34,29 @@ def choose_device(asked: str | None) -> str:
         return "cpu"
     if device.type != "cuda":
         raise InvalidInput(f"--device {word}: expected cpu, cuda or cuda:NUMBER")
+    if device.index is not None and int(os.environ.get(LOCAL_WORLD_SIZE, "1")) > 1:
+        raise InvalidInput(
+            f"--device {word} would give every process the same GPU; --device cuda gives each its own"
+        )
     count = torch.cuda.device_count()
     number = int(os.environ.get(LOCAL_RANK, "0")) if device.index is None else device.index
     if number >= count:
         raise InvalidInput(f"--device {word} is GPU {number}; torch {torch.__version__} finds {count} here")
     return f"cuda:{number}"
+
+
+def prepare_device(device: torch.device, *, repeatable: bool) -> None:
+    """Makes a GPU this process's own; a CPU needs nothing.
+
+    Args:
+        device: to train on.
+        repeatable: the same sums in the same order at each run, where torch has such a kernel; it warns where not.
+    """
+    if device.type != "cuda":
+        return
+    torch.cuda.set_device(device)
+    os.environ.setdefault(*CUBLAS_WORKSPACE)
+    torch.use_deterministic_algorithms(repeatable, warn_only=True)
 
 
 def describe_device(device: str) -> str:

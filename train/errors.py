@@ -8,11 +8,15 @@ class CohortRefused(MmfError):
 
 
 class RecipeRefused(MmfError):
-    """The recipe holds a fault. Correct the key that the message names."""
+    """The recipe is not there or does not fit. Correct what the message names; conf/recipes holds paper and mini."""
 
 
 class TrainingStopped(MmfError):
     """Training met a value that is not finite. Look at the cases the message names, then lower the learning rate."""
+
+
+class DeviceFull(MmfError):
+    """The device has too little memory. Lower batch_size and raise pooled_batches: the risk sets stay as large."""
 
 
 class CheckpointRefused(MmfError):

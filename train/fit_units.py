@@ -148,8 +148,6 @@ def run_task(task: RunTask) -> None:
 
     if task.device.startswith("cpu"):
         torch.set_num_threads(CPU_THREADS)
-    else:
-        torch.use_deterministic_algorithms(True, warn_only=True)
     data = task.data
     if task.inputs_file is not None:
         data = replace(data, inputs=np.load(task.inputs_file, mmap_mode="r", allow_pickle=False))

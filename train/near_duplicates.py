@@ -8,16 +8,16 @@ from scipy.spatial.distance import cdist
 
 SUMMARY_SIDE = 8
 SAME_SUMMARY = 0.005
-"""Two volumes whose 8^3 block means differ by less, on average, are compared voxel by voxel (OURS)."""
+"""Two scans of which one phase's 8^3 block means differ by less, on average, are compared voxel by voxel (OURS)."""
 SAME_VOLUME = 0.01
-"""Volumes that differ by less on average are one scan: 3.4 HU, while the noise of two scans differs by 10 and more (OURS)."""
+"""Scans of which one phase differs by less on average are one scan: 3.4 HU, while the noise of two scans differs by 10 and more (OURS)."""
 
 Inputs = npt.NDArray[np.float16]
 Summaries = npt.NDArray[np.float32]
 
 
 def summarise_inputs(inputs: Inputs) -> Summaries:
-    """Returns the means of the 8^3 blocks of each phase of every input, (n, phases * 512); each input is read once.
+    """Returns the means of the 8^3 blocks of each phase of every input, (n, phases, 512); each input is read once.
 
     A voxel that is not finite leaves a mean that is not.
 
@@ -27,11 +27,11 @@ def summarise_inputs(inputs: Inputs) -> Summaries:
     count, phases, side = inputs.shape[:3]
     block = side // SUMMARY_SIDE
     cut = (phases, SUMMARY_SIDE, block, SUMMARY_SIDE, block, SUMMARY_SIDE, block)
-    summaries = np.empty((count, phases * SUMMARY_SIDE**3), dtype=np.float32)
+    summaries = np.empty((count, phases, SUMMARY_SIDE**3), dtype=np.float32)
     with np.errstate(invalid="ignore"):
         for row in range(count):
             volume = np.asarray(inputs[row], dtype=np.float32).reshape(cut)
-            summaries[row] = volume.mean(axis=(2, 4, 6), dtype=np.float32).ravel()
+            summaries[row] = volume.mean(axis=(2, 4, 6), dtype=np.float32).reshape(phases, -1)
     return summaries
 
 
@@ -39,19 +39,21 @@ def find_close_summaries(one: Summaries, other: Summaries) -> Iterator[tuple[int
     """Gives the pairs of rows, one of each array, that are worth comparing voxel by voxel.
 
     Args:
-        one: (n, means), as ``summarise_inputs`` gives them.
-        other: (m, means).
+        one: (n, phases, means), as ``summarise_inputs`` gives them.
+        other: (m, phases, means).
     """
-    distance = cdist(one, other, "cityblock") / one.shape[1]
-    left, right = np.nonzero(distance < SAME_SUMMARY)
+    _, phases, means = one.shape
+    distances = [cdist(one[:, phase], other[:, phase], "cityblock") for phase in range(phases)]
+    left, right = np.nonzero(np.min(distances, axis=0) / means < SAME_SUMMARY)
     yield from zip(left.tolist(), right.tolist(), strict=True)
 
 
 def is_same_scan(one: Inputs, other: Inputs) -> bool:
-    """Returns whether two volumes nearly agree voxel by voxel.
+    """Returns whether a phase of two scans nearly agrees voxel by voxel: another phase may be of another examination.
 
     Args:
         one: (phases, side, side, side).
         other: of the same shape.
     """
-    return bool(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean() < SAME_VOLUME)
+    difference = np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32))
+    return bool(difference.mean(axis=(1, 2, 3)).min() < SAME_VOLUME)

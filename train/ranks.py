@@ -1,14 +1,18 @@
 """Several processes that train one network together: who am I, gather rows, add gradients."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import distributed
 
-JOIN_TIMEOUT = timedelta(minutes=10)
+JOIN_TIMEOUT = timedelta(hours=1)
+"""The others wait while rank 0 builds a cache or scores a whole cohort (OURS)."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,48 @@ class Ranks:
                 parameter.grad = torch.zeros_like(parameter)
             distributed.all_reduce(parameter.grad)
 
+    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replaces each gradient that there is by its mean over the processes.
+
+        For what every process computes alike: a GPU may differ in the last bit, and the weights must never drift apart.
+        """
+        if self.count == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                parameter.grad.div_(self.count)
+
+    def agree(self, numbers: Sequence[float], device: torch.device) -> list[float]:
+        """Returns rank 0's numbers: what all decide by must be the same to the last bit.
+
+        Args:
+            numbers: as many on every process.
+            device: that the processes are connected by.
+        """
+        if self.count == 1:
+            return list(numbers)
+        told = torch.tensor(numbers, dtype=torch.float64, device=device)
+        distributed.broadcast(told, 0)
+        agreed: list[float] = told.tolist()
+        return agreed
+
+    def first_alone(self, work: Callable[[], Made]) -> Made:
+        """Returns what ``work`` gives; rank 0 does it before the others, who then find the files it wrote."""
+        if self.count == 1:
+            return work()
+        if self.rank > 0:
+            distributed.barrier()
+            return work()
+        made = work()
+        distributed.barrier()
+        return made
+
+    def leave(self) -> None:
+        """Ends the group, so that the processes end without a complaint of the launcher."""
+        if self.count > 1:
+            distributed.destroy_process_group()
+
     def average_buffers(self, network: torch.nn.Module) -> None:
         """Replaces each floating buffer (running statistics) by its mean over the processes."""
         if self.count == 1:
@@ -71,9 +117,9 @@ def join_ranks(device: str = "cpu") -> Ranks:
     if count == 1:
         return Ranks()
     if not distributed.is_initialized():
-        backend = "gloo"
         if device.startswith("cuda"):
-            backend = "nccl"
             torch.cuda.set_device(device)
-        distributed.init_process_group(backend, timeout=JOIN_TIMEOUT)
+            distributed.init_process_group("nccl", timeout=JOIN_TIMEOUT, device_id=torch.device(device))
+        else:
+            distributed.init_process_group("gloo", timeout=JOIN_TIMEOUT)
     return Ranks(rank=distributed.get_rank(), count=distributed.get_world_size())

@@ -1,6 +1,7 @@
 """Which cases train, validate, test: from a file, or drawn by patient with the event rate kept."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,25 +19,27 @@ def read_splits(path: Path, case_ids: Sequence[str]) -> dict[str, Split]:
     """Returns the split of each case that ``splits.csv`` (columns case_id, split) states.
 
     Raises:
-        CohortRefused: a case that the cohort lacks, twice, without split, or with a word that is no split.
+        CohortRefused: it is no table in UTF-8, or a case that the cohort lacks, twice, without split, or with a word that
+            is no split.
     """
     known, found = set(case_ids), dict[str, Split]()
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or not {"case_id", "split"} <= set(reader.fieldnames):
-            raise CohortRefused(f"{path.name} has columns {reader.fieldnames}; expected case_id, split")
-        for row in reader:
-            case_id, word = row["case_id"].strip(), row["split"].strip().lower()
-            if case_id not in known:
-                raise CohortRefused(f"{path.name} names case {case_id}, which the cohort does not hold")
-            if case_id in found:
-                raise CohortRefused(f"{path.name} names case {case_id} twice")
-            if word not in {split.value for split in Split}:
-                words = ", ".join(split.value for split in Split)
-                raise CohortRefused(
-                    f"{path.name}: case {case_id} has split '{word}'; expected one of {words}"
-                )
-            found[case_id] = Split(word)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CohortRefused(f"{path.name} is not UTF-8: {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    if reader.fieldnames is None or not {"case_id", "split"} <= set(reader.fieldnames):
+        raise CohortRefused(f"{path.name} has columns {reader.fieldnames}; expected case_id, split")
+    for row in reader:
+        case_id, word = row["case_id"].strip(), row["split"].strip().lower()
+        if case_id not in known:
+            raise CohortRefused(f"{path.name} names case {case_id}, which the cohort does not hold")
+        if case_id in found:
+            raise CohortRefused(f"{path.name} names case {case_id} twice")
+        if word not in {split.value for split in Split}:
+            words = ", ".join(split.value for split in Split)
+            raise CohortRefused(f"{path.name}: case {case_id} has split '{word}'; expected one of {words}")
+        found[case_id] = Split(word)
     absent = [case_id for case_id in case_ids if case_id not in found]
     if absent:
         raise CohortRefused(f"{path.name} gives no split for {len(absent)} cases: {', '.join(absent[:10])}")

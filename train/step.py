@@ -82,7 +82,7 @@ def compute_gradients(
     own = torch.cat([signals.detach() for signals in kept])
     signals = ranks.gather_rows(own).requires_grad_()
     targets = _gather_targets([part.targets for part in pool], ranks)
-    losses = measure_losses(signals, targets, reconstructs=_reconstructs(network), ties=schedule.ties)
+    losses = measure_losses(signals, targets, reconstructs=reconstructs(network), ties=schedule.ties)
     if reconstruction_only:
         losses = {Task.RECONSTRUCTION: losses[Task.RECONSTRUCTION]}
     total: torch.Tensor = weights(losses)
@@ -99,6 +99,7 @@ def compute_gradients(
             torch.autograd.backward(penalty)
             total = total.detach() + penalty.detach()
     ranks.add_gradients(network.parameters())
+    ranks.average_gradients(weights.parameters())
     return StepResult(
         losses={task: float(loss.detach()) for task, loss in losses.items()},
         total=float(total.detach()),
@@ -115,7 +116,8 @@ def _forward(network: RiskNetwork, part: MicroBatch, schedule: Schedule) -> torc
     return read_signals(output, inputs)
 
 
-def _reconstructs(network: nn.Module) -> bool:
+def reconstructs(network: nn.Module) -> bool:
+    """Returns whether a network also rebuilds its input."""
     return getattr(network, "autoencoder", None) is not None
 
 

@@ -87,7 +87,11 @@ def tune_network(
         CheckpointRefused: the log belongs to another search.
     """
     head = json.dumps(
-        {"search": describe_run(search.name, search.settings, search.schedule, search.seed, data)},
+        {
+            "search": describe_run(
+                search.name, search.settings, search.schedule, search.seed, data, device=device
+            )
+        },
         sort_keys=True,
     )
     done = _read_log(log, head)

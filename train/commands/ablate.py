@@ -11,6 +11,7 @@ import typer
 from engines.errors import InvalidInput
 from engines.networks.settings import NetworkName
 from train.commands.fit import check_dask, open_executor
+from train.commands.networks import parse_seeds
 
 if TYPE_CHECKING:
     from train.ablation import Cost, Grid
@@ -36,7 +37,11 @@ RecipeName = Annotated[
 Tables = Annotated[str, typer.Option("--tables", help="2 (architectures), 3 (phases), with commas.")]
 Only = Annotated[str | None, typer.Option("--networks", help="Only these, with commas.")]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", help="Seeds with commas. Default: the first of the fit, else 0.")
+    str | None,
+    typer.Option(
+        "--seeds",
+        help="How many seeds, from 0, or the seeds themselves with commas. Default: the first of the fit, else 0.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda. Default: a GPU when there is one.")]
 Planned = Annotated[bool, typer.Option("--plan", help="Print plan and cost, and stop.")]
@@ -155,13 +160,7 @@ def _parse_networks(text: str | None) -> tuple[NetworkName, ...]:
 def _parse_seeds(text: str | None, fit: "Fit | None") -> tuple[int, ...]:
     if text is None:
         return (fit.record.seeds[0],) if fit else (0,)
-    try:
-        numbers = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise InvalidInput(f"--seeds {text}: expected whole numbers with commas") from None
-    if len(set(numbers)) != len(numbers) or min(numbers) < 0:
-        raise InvalidInput(f"--seeds {text}: each seed once, 0 or above")
-    return numbers
+    return parse_seeds(text)
 
 
 def _encode(grid: "Grid", costs: "tuple[Cost, ...]") -> str:

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from train.recipes import Schedule
 
 ALL = "all"
+LARGEST_SEED = 2**32 - 1
+"""What every random generator of the training takes."""
 
-Cohort = Annotated[Path | None, typer.Option("--cohort", help="Folder of case folders.")]
+Cohort = Annotated[
+    Path | None, typer.Option("--cohort", help="Folder of case folders, as `mmf-node export` writes it.")
+]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="conf/recipes/NAME.toml: paper, mini, or your own.")
 ]
@@ -33,11 +37,22 @@ Phases = Annotated[
     str, typer.Option("--phases", help="Input channels: letters or words with commas, e.g. A,V or arterial.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of weights, scores, histories, summaries.")]
-Seeds = Annotated[str, typer.Option("--seeds", help="Seeds with commas; their spread is reported.")]
+Seeds = Annotated[
+    str,
+    typer.Option(
+        "--seeds",
+        help="How many seeds, from 0, or the seeds themselves with commas: 3 is 0,1,2. Their spread is reported.",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1. Default: a GPU when there is one.")
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=5, help="Epochs instead of the recipe's.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs", min=5, help="Epochs instead of the recipe's; warm-up and reconstruction in proportion."
+    ),
+]
 Board = Annotated[
     Path | None,
     typer.Option("--tensorboard", help="Folder of TensorBoard events; needs the package tensorboard."),
@@ -53,7 +68,7 @@ def networks(
     only: Only = ",".join(ENSEMBLE),
     phases: Phases = "A,V,D",
     out: Out = Path("networks"),
-    seeds: Seeds = "0",
+    seeds: Seeds = "1",
     device: Device = None,
     epochs: Epochs = None,
     tensorboard: Board = None,
@@ -63,10 +78,16 @@ def networks(
 ) -> None:
     """Train Networks 1-3 and their rivals on a cohort, checkpoints chosen on its validation cases.
 
-    Several GPUs: ``torchrun --nproc-per-node N -m train.cli networks ...``.
-    """
-    import torch
+    A case gives network_input.npy, and clinical.json and outcomes.json where they are known; splits.csv in the cohort
+    (case_id, split: training, validation, testing, unlabelled) says what a case is for, else a fifth of the patients is
+    drawn to validate. Testing cases are scored, never learned from.
 
+    OUT/NETWORK/seed-N gets weights (os, pfs, combined), history.csv, scores.csv and summary.json. The same command again
+    continues what was interrupted, with the same weights in the end; what is finished is read back.
+
+    Try ``--recipe mini --epochs 5`` first, and ``--estimate`` before ``--recipe paper``, which wants a GPU. Several GPUs:
+    ``torchrun --nproc-per-node N -m train.cli networks ...``.
+    """
     from train.campaign import run_campaign
     from train.cohort import read_cohort
     from train.data import Split
@@ -94,16 +115,20 @@ def networks(
         )
     where = choose_device(device)
     ranks = join_ranks(where)
-    data = read_cohort(cohort, channels, sides.pop(), seed=plans[0].seed)
+    folder, side = cohort, sides.pop()
+    data = ranks.first_alone(lambda: read_cohort(folder, channels, side, seed=plans[0].seed))
     counts = {split.value: int(data.rows(split).size) for split in Split}
-    typer.echo(f"{cohort}: " + ", ".join(f"{count} {word}" for word, count in counts.items()), err=True)
+    if ranks.rank == 0:
+        typer.echo(f"{cohort}: " + ", ".join(f"{count} {word}" for word, count in counts.items()), err=True)
     if estimated:
-        show_estimates(plans, counts, where, as_json)
+        if ranks.rank == 0:
+            counts[Split.TRAINING.value] = -(-counts[Split.TRAINING.value] // ranks.count)
+            show_estimates(plans, counts, where, as_json)
+        ranks.leave()
         return
-    if where.startswith("cuda"):
-        torch.use_deterministic_algorithms(True, warn_only=True)
     progress = _tell if tensorboard is None or ranks.rank != 0 else _show_on_board(tensorboard)
     summaries = run_campaign(plans, data, out, device=where, ranks=ranks, progress=progress)
+    ranks.leave()
     if ranks.rank == 0:
         show_summaries(summaries, out, as_json)
 
@@ -130,6 +155,29 @@ def parse_channels(text: str) -> tuple[Phase, ...]:
             )
         found.append(phase)
     return tuple(phase for phase in ASSESSED_PHASES if phase in found)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Returns the seeds that a person asked for.
+
+    Args:
+        text: one number is how many, from 0; with commas they are the seeds themselves (``7,`` is seed 7 alone).
+
+    Raises:
+        InvalidInput: no number, none, one twice, or one that no generator takes.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        numbers = [int(word) for word in words]
+    except ValueError:
+        raise InvalidInput(f"--seeds {text}: expected whole numbers with commas") from None
+    if "," not in text and numbers:
+        numbers = list(range(numbers[0]))
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) > LARGEST_SEED:
+        raise InvalidInput(
+            f"--seeds {text}: expected how many seeds, 1 or more, or each seed once, 0 to {LARGEST_SEED}"
+        )
+    return tuple(numbers)
 
 
 def show_list(sizes: dict[NetworkName, NetworkSettings], as_json: bool) -> None:
@@ -173,13 +221,18 @@ def show_estimates(plans: Sequence["Plan"], counts: dict[str, int], device: str,
         rows.append(asdict(estimate) | {"runs": len(seeds)})
         if not as_json:
             typer.echo(
-                f"{estimate.network:<12} {len(seeds)} x {estimate.hours:8.2f} h  {estimate.memory_gib:6.1f} GiB  "
+                f"{estimate.network:<12} {len(seeds)} x {_say_hours(estimate.hours)}  {estimate.memory_gib:6.1f} GiB  "
                 f"{estimate.seconds_a_case:.3f} s a case on {estimate.device}"
             )
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
-    typer.echo(f"{'all':<12} {total:12.2f} h, measured by one step of two cases each")
+    typer.echo(f"{'all':<12}     {_say_hours(total)}, measured by a few steps of two cases each")
+
+
+def _say_hours(hours: float) -> str:
+    """Hours, or minutes where there is less than one hour."""
+    return f"{hours:8.1f} h  " if hours >= 1 else f"{hours * 60:8.1f} min"
 
 
 def show_summaries(summaries: Sequence["RunSummary"], out: Path, as_json: bool) -> None:
@@ -237,29 +290,30 @@ def _plans(
         if only.strip().lower() == ALL
         else [parse_network(word) for word in only.split(",")]
     )
-    try:
-        numbers = [int(word) for word in seeds.split(",")]
-    except ValueError:
-        raise InvalidInput(f"--seeds {seeds}: expected whole numbers with commas") from None
-    if len(set(numbers)) != len(numbers) or min(numbers) < 0:
-        raise InvalidInput(f"--seeds {seeds}: each seed once, 0 or above")
+    if len(set(names)) != len(names):
+        raise InvalidInput(f"--networks {only}: each network once")
     return [
         Plan(name=name, settings=sizes[name], schedule=schedules[name], seed=number)
         for name in names
-        for number in numbers
+        for number in parse_seeds(seeds)
     ]
 
 
 def shorten_schedule(schedule: "Schedule", epochs: int | None) -> "Schedule":
-    """Returns the schedule with another number of epochs; the shares of warm-up and reconstruction stay."""
+    """Returns the schedule with another number of epochs; the shares of warm-up and reconstruction stay.
+
+    As many epochs as a checkpoint is judged by are left to learn the outcome.
+    """
+    from train.recipes import SMOOTHING_EPOCHS
+
     if epochs is None:
         return schedule
     share = epochs / schedule.epochs
     return replace(
         schedule,
         epochs=epochs,
-        warm_up_epochs=min(round(schedule.warm_up_epochs * share), epochs - 5),
-        reconstruction_epochs=round(schedule.reconstruction_epochs * share),
+        warm_up_epochs=min(round(schedule.warm_up_epochs * share), epochs - SMOOTHING_EPOCHS),
+        reconstruction_epochs=min(round(schedule.reconstruction_epochs * share), epochs - SMOOTHING_EPOCHS),
     )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from engines.errors import InvalidInput
 from engines.networks.settings import NetworkName
+from train.commands.networks import LARGEST_SEED, parse_channels
 
 if TYPE_CHECKING:
     from train.tune import Trial
@@ -21,8 +22,10 @@ Phases = Annotated[str, typer.Option("--phases", help="Input channels, e.g. A,V,
 Trials = Annotated[
     int, typer.Option("--trials", min=1, help="Trials in all; a finished log is only continued.")
 ]
-Log = Annotated[Path, typer.Option("--log", help="JSON lines, one a trial.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the draws and of every training.")]
+Log = Annotated[Path, typer.Option("--log", help="JSON lines: the search, then one trial a line.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Of the draws and of every training.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda. Default: a GPU when there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Standard output holds JSON alone.")]
 
@@ -38,10 +41,14 @@ def tune(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search learning rate, L1, dropout, augmentation and batch size at random; trial 0 is the recipe itself."""
+    """Search learning rate, L1, dropout, augmentation and batch size at random; trial 0 is the recipe itself.
+
+    Every trial is a whole training, judged on the validation cases alone, and a line of the log when it ends. The same
+    command again continues the log; with more --trials it goes on. The best values are copied into a recipe by hand:
+    the best of many trials looks better than it is, so no C of a search supports a claim.
+    """
     from engines.networks.registry import parse_network
     from train.cohort import read_cohort
-    from train.commands.networks import parse_channels
     from train.device import choose_device
     from train.recipes import read_recipe
     from train.tune import Search, tune_network
