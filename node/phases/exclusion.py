@@ -87,7 +87,8 @@ def _exclude_kind(acquisition: Acquisition, rules: PhaseRules) -> str | None:
 
 def _has_exception(folded: str, rule: Exclude) -> bool:
     """Whether a text holds a word that forbids to exclude it by this rule."""
-    return matches_words(folded, Words(words=rule.unless_words, parts=rule.unless_parts))
+    unless = Words(words=rule.unless_words, parts=rule.unless_parts, patterns=rule.unless_patterns)
+    return matches_words(folded, unless)
 
 
 def _sharp_kernel(first: Instance, rules: PhaseRules) -> str | None:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from engines.phase import Phase
 from node.phases.rules import STATES, Hounsfield, PhaseRules, StudentT
-from node.phases.texts import SILENT, TextReading, read_text
+from node.phases.texts import SILENT, TextReading, read_study_text, read_text
 from node.phases.timing import PassTime, injection_likelihood, read_times
 from node.study import Acquisition
 
@@ -116,6 +116,7 @@ def group_passes(candidates: Sequence[Candidate], rules: PhaseRules) -> Passes:
             groups.append([candidate])
         else:
             home.append(candidate)
+    groups = _hear_study(groups, rules)
     agents = {bool(candidate.acquisition.first.contrast_bolus_agent) for candidate in candidates}
     starts = [candidate.time.start for candidate in candidates if candidate.time.start is not None]
     zero = min(starts, default=None)
@@ -171,7 +172,7 @@ def _read_texts(acquisition: Acquisition, protocols_differ: bool, rules: PhaseRu
     if reading.speaks or reading.several or not protocols_differ:
         return reading
     protocol = read_text(acquisition.first.protocol_name, rules)
-    return protocol if protocol.phase is not None else reading
+    return replace(protocol, source="protocol name") if protocol.phase is not None else reading
 
 
 def _order_from(candidates: Sequence[Candidate]) -> str:
@@ -248,6 +249,45 @@ def _follows(candidate: Candidate, before: Candidate) -> bool:
     return number is not None and last is not None and number == last + 1
 
 
+def _hear_study(groups: list[list[Candidate]], rules: PhaseRules) -> list[list[Candidate]]:
+    """Gives passes whose texts have no word about phases what the description of the study says.
+
+    A study without contrast: all of them, unless a text names something else. A study without and with contrast: its first
+    pass, where that is the first series taken and holds nothing else.
+    """
+    candidates = [candidate for group in groups for candidate in group]
+    told = [read_study_text(candidate.acquisition.first.study_description, rules) for candidate in candidates]
+    if not told or not told[0].speaks or len({reading.words for reading in told}) > 1:
+        return groups
+    native = Phase.PRE_CONTRAST
+    enhanced = any(
+        reading.several or (reading.speaks and reading.phase != native)
+        for reading in (candidate.text for candidate in candidates)
+    )
+    heard = list(groups)
+    for place, group in enumerate(groups):
+        if not all(candidate.text.bare for candidate in group):
+            continue
+        if (told[0].both or enhanced) and not (
+            place == 0 and len(groups) > 1 and _is_first(group, candidates, rules)
+        ):
+            continue
+        heard[place] = [replace(candidate, text=told[0]) for candidate in group]
+    return heard
+
+
+def _is_first(group: list[Candidate], candidates: list[Candidate], rules: PhaseRules) -> bool:
+    """Whether a pass is a series of its own and has the number of the first that was taken."""
+    for candidate in group:
+        number = candidate.acquisition.first.series_number
+        if candidate.acquisition.parts_are_passes or number is None:
+            return False
+        twins = [other for other in candidates if other.acquisition.first.series_number == number]
+        if number > rules.study.latest_first_series or len(twins) > 1:
+            return False
+    return True
+
+
 def _weigh(group: tuple[Candidate, ...], start: float | None, agents_differ: bool, rules: PhaseRules) -> Pass:
     """Multiplies what the members of a pass say; members that say the same count once (geometric mean of those who speak)."""
     fixed = next((member.fixed for member in group if member.fixed is not None), None)
@@ -299,7 +339,7 @@ def _tell_text(member: Candidate) -> list[str]:
     if text.several:
         return [f"text names several phases ({', '.join(text.words)}), so none"]
     if text.phase is not None:
-        return [f"text '{', '.join(text.words)}' names {text.phase}"]
+        return [f"{text.source} '{', '.join(text.words)}' names {text.phase}"]
     return ["text says enhanced, not which phase"] if text.speaks else []
 
 

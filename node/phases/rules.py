@@ -82,8 +82,14 @@ class Sequence(_Rules):
             raise ValueError(
                 f"sequence.first must name the four phases and sum to 1, got {sum(self.first.values()):g}"
             )
-        for phase in Phase:
+        for place, phase in enumerate(Phase):
             row = self.next.get(phase, {})
+            back = [str(before) for before in list(Phase)[:place] if row.get(before, 0.0) > 0.0]
+            if back:
+                raise ValueError(
+                    f"sequence.next.{phase} goes back to {', '.join(back)}; contrast does not, and that an order lies is "
+                    "said by sequence.unreliable"
+                )
             if set(row) != set(Phase) or not 0.0 < sum(row.values()) < 1.0:
                 raise ValueError(
                     f"sequence.next.{phase} must name the four phases and sum to less than 1, got {row}"
@@ -130,6 +136,13 @@ class Agent(_Rules):
     empty_elsewhere_filled: dict[str, Probability]
 
 
+class StudyText(_Rules):
+    """What the description of the whole study says of passes whose own texts say nothing."""
+
+    doubt: Probability
+    latest_first_series: Annotated[int, Field(ge=1)]
+
+
 class Words(_Rules):
     """Words that are looked for in a text."""
 
@@ -141,10 +154,11 @@ class Words(_Rules):
 
 
 class Says(Words):
-    """Words that name a phase."""
+    """Words that name a phase; ``against``: phases that they are never used for, however doubtful they are."""
 
     phase: Phase
     strength: Strength
+    against: tuple[Phase, ...] = ()
 
 
 class Text(_Rules):
@@ -162,6 +176,8 @@ class Text(_Rules):
     reconstruction_words: tuple[str, ...]
     says: tuple[Says, ...]
     enhanced: tuple[Words, ...]
+    both: tuple[Words, ...]
+    several: tuple[Words, ...]
     silent: tuple[Words, ...]
 
 
@@ -182,6 +198,7 @@ class Exclude(Words):
     body_parts: tuple[str, ...] = ()
     unless_words: tuple[str, ...] = ()
     unless_parts: tuple[str, ...] = ()
+    unless_patterns: tuple[str, ...] = ()
 
 
 class Kernels(_Rules):
@@ -210,6 +227,7 @@ class PhaseRules(_Rules):
     injection: Injection
     hounsfield: Hounsfield
     attribute: dict[str, dict[str, Probability]]
+    study: StudyText
     agent: Agent
     text: Text
     limits: Limits

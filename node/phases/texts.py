@@ -2,8 +2,10 @@
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import lru_cache
 
 from engines.phase import Phase
@@ -13,6 +15,8 @@ from node.phases.timing import injection_likelihood
 _SEPARATOR = r"[\s\-_/.,:;()\[\]]+"
 _LETTERS = {"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"}
 """Latin letters that Unicode does not decompose."""
+_JOINED_WORDS = re.compile(r"(?<=[a-zà-öø-ÿ])(?=[A-ZÀ-ÖØ-Ý][^\W\d_]{2})")
+"""Where scanners join words by a capital: ``PortVenPhase``; three letters must follow, so that kV, keV, MinIP stay whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,9 @@ class TextReading:
         seconds: the only scan delay that the text names, s.
         words: what was read, for the reasons.
         several: the text names several phases and therefore says nothing.
+        both: it says native and enhanced at once.
         reconstruction: the text calls itself a reconstruction.
+        source: which text it was.
     """
 
     likelihood: tuple[float, ...]
@@ -33,12 +39,19 @@ class TextReading:
     seconds: float | None = None
     words: tuple[str, ...] = ()
     several: bool = False
+    both: bool = False
     reconstruction: bool = False
+    source: str = "text"
 
     @property
     def speaks(self) -> bool:
         """Whether the text favours any state."""
         return min(self.likelihood) < 1.0
+
+    @property
+    def bare(self) -> bool:
+        """Whether the text has no word about phases at all."""
+        return not self.speaks and not self.several
 
 
 SILENT = TextReading(likelihood=(1.0,) * len(STATES))
@@ -62,8 +75,8 @@ def repair_text(text: str) -> str:
 
 
 def fold_text(text: str) -> str:
-    """Returns a text ready for matching: repaired, NFKC, casefolded, without accents, with single blanks."""
-    text = unicodedata.normalize("NFKC", repair_text(text)).casefold()
+    """Returns a text ready for matching: repaired, NFKC, joined words parted, casefolded, no accents, single blanks."""
+    text = _JOINED_WORDS.sub(" ", unicodedata.normalize("NFKC", repair_text(text))).casefold()
     text = "".join(
         letter for letter in unicodedata.normalize("NFD", text) if unicodedata.category(letter) != "Mn"
     )
@@ -81,9 +94,25 @@ def read_text(text: str, rules: PhaseRules) -> TextReading:
     return _read_folded(fold_text(text), _Lexicon(rules)) if text.strip() else SILENT
 
 
+def read_study_text(text: str, rules: PhaseRules) -> TextReading:
+    """Returns what the description of a whole study says of a pass whose own texts say nothing; ``both``: of the first alone.
+
+    Args:
+        text: Study Description.
+        rules: the words, and how far they are believed.
+    """
+    reading = read_text(text, rules)
+    if reading.phase != Phase.PRE_CONTRAST and not reading.both:
+        return SILENT
+    likelihood = tuple(1.0 if state == Phase.PRE_CONTRAST.value else rules.study.doubt for state in STATES)
+    return replace(
+        reading, likelihood=likelihood, phase=Phase.PRE_CONTRAST, several=False, source="study description"
+    )
+
+
 def matches_words(folded: str, words: Words) -> bool:
     """Returns whether any word, part or pattern occurs in a folded text."""
-    expression = _compile((words.words, words.parts, words.patterns))
+    expression = _compile(words)
     return expression is not None and expression.search(folded) is not None
 
 
@@ -102,14 +131,31 @@ class _Lexicon:
         return isinstance(other, _Lexicon) and other.rules is self.rules
 
 
+class _Kind(StrEnum):
+    """What the words of an entry do."""
+
+    SAYS = "says"
+    ENHANCED = "enhanced"
+    BOTH = "both"
+    SEVERAL = "several"
+    SILENT = "silent"
+
+
 @lru_cache(maxsize=8)
-def _entries(lexicon: _Lexicon) -> tuple[tuple[re.Pattern[str], Words | None], ...]:
-    """Expressions and their entries; None stands for words that say nothing."""
+def _entries(lexicon: _Lexicon) -> tuple[tuple[re.Pattern[str], _Kind, Words], ...]:
+    """Expressions, what they do, and their entries.
+
+    Group 1 is what was found; the expressions look ahead, so that a long word is found that begins inside a short one.
+    """
     text = lexicon.rules.text
-    every: list[tuple[Words, Words | None]] = [(entry, entry) for entry in (*text.says, *text.enhanced)]
-    every += [(entry, None) for entry in text.silent]
-    compiled = ((_compile((words.words, words.parts, words.patterns)), meaning) for words, meaning in every)
-    return tuple((expression, meaning) for expression, meaning in compiled if expression is not None)
+    every: list[tuple[_Kind, Words]] = [(_Kind.SAYS, entry) for entry in text.says]
+    every += [(_Kind.ENHANCED, entry) for entry in text.enhanced]
+    every += [(_Kind.BOTH, entry) for entry in text.both]
+    every += [(_Kind.SEVERAL, entry) for entry in text.several]
+    every += [(_Kind.SILENT, entry) for entry in text.silent]
+    return tuple(
+        (re.compile(f"(?=({choice}))"), kind, entry) for kind, entry in every if (choice := _choices(entry))
+    )
 
 
 @lru_cache(maxsize=8)
@@ -119,19 +165,24 @@ def _numbers(lexicon: _Lexicon) -> re.Pattern[str]:
     seconds = "|".join(sorted(map(re.escape, text.second_words), key=len, reverse=True))
     minutes = "|".join(sorted(map(re.escape, text.minute_words), key=len, reverse=True))
     return re.compile(
-        rf"(?<![\w.])(?P<numbers>\d{{1,4}}(?:[\s,/+&-]+\d{{1,4}})*)\s*-?\s*(?:(?P<second>{seconds}|\")|(?P<minute>{minutes}|'))"
-        r"(?![a-z0-9])"
+        rf"(?<![a-z0-9_.])(?P<numbers>\d{{1,4}}(?:[\s,/+&-]+\d{{1,4}})*)\s*-?\s*(?:(?P<second>{seconds}|\")|(?P<minute>{minutes}|'))"
+        r"(?![a-z0-9а-я])"
     )
 
 
 @lru_cache(maxsize=512)
-def _compile(words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]) -> re.Pattern[str] | None:
+def _compile(words: Words) -> re.Pattern[str] | None:
     """Returns one expression for whole words, parts of words and patterns; None when there are none."""
-    whole, parts, patterns = words
-    choices = [rf"(?<![a-z0-9]){_flexible(word)}(?![a-z0-9])" for word in _longest_first(whole)]
-    choices += [_flexible(part) for part in _longest_first(parts)]
-    choices += list(patterns)
-    return re.compile("|".join(f"(?:{choice})" for choice in choices)) if choices else None
+    choices = _choices(words)
+    return re.compile(choices) if choices else None
+
+
+def _choices(words: Words) -> str:
+    """The alternatives of an expression: whole words, the longest first, parts of words, patterns; "" when there are none."""
+    choices = [rf"(?<![a-z0-9]){_flexible(word)}(?![a-z0-9])" for word in _longest_first(words.words)]
+    choices += [_flexible(part) for part in _longest_first(words.parts)]
+    choices += list(words.patterns)
+    return "|".join(f"(?:{choice})" for choice in choices)
 
 
 def _longest_first(words: Iterable[str]) -> list[str]:
@@ -150,7 +201,7 @@ class _Found:
 
     says: list[Says] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
-    enhanced: bool = False
+    others: dict[_Kind, list[str]] = field(default_factory=lambda: defaultdict(list))
     seconds: set[float] = field(default_factory=set)
 
 
@@ -161,23 +212,22 @@ def _read_folded(folded: str, lexicon: _Lexicon) -> TextReading:
     found = _Found()
     rest = _take_times(folded, lexicon, found)
     spans = [
-        (match.start(), match.end(), meaning)
-        for expression, meaning in _entries(lexicon)
+        (*match.span(1), kind, entry)
+        for expression, kind, entry in _entries(lexicon)
         for match in expression.finditer(rest)
-        if match.end() > match.start()
+        if match.end(1) > match.start(1)
     ]
     taken: list[tuple[int, int]] = []
-    for start, end, meaning in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
+    for start, end, kind, entry in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         if any(start < other_end and end > other_start for other_start, other_end in taken):
             continue
         taken.append((start, end))
-        if isinstance(meaning, Says):
-            found.says.append(meaning)
+        if isinstance(entry, Says):
+            found.says.append(entry)
             found.words.append(rest[start:end].strip())
-        elif meaning is not None:
-            found.enhanced = True
-    expression = _compile((rules.text.reconstruction_words, (), ()))
-    reconstruction = expression is not None and expression.search(folded) is not None
+        else:
+            found.others[kind].append(rest[start:end].strip())
+    reconstruction = matches_words(folded, Words(words=rules.text.reconstruction_words))
     return _conclude(found, rules, reconstruction=reconstruction)
 
 
@@ -214,9 +264,15 @@ def _conclude(found: _Found, rules: PhaseRules, *, reconstruction: bool) -> Text
     phases = [
         phase for phase, strength in strengths.items() if strength == strongest or strength != Strength.HINT
     ]
-    if len(phases) > 1:
+    native_and_more = Phase.PRE_CONTRAST in phases and (len(phases) > 1 or bool(found.others[_Kind.ENHANCED]))
+    if len(phases) > 1 or native_and_more:
+        named = words if len(phases) > 1 else words + tuple(dict.fromkeys(found.others[_Kind.ENHANCED]))
         return TextReading(
-            likelihood=SILENT.likelihood, words=words, several=True, reconstruction=reconstruction
+            likelihood=SILENT.likelihood,
+            words=named,
+            several=True,
+            both=native_and_more,
+            reconstruction=reconstruction,
         )
     if phases:
         doubt = {
@@ -224,17 +280,23 @@ def _conclude(found: _Found, rules: PhaseRules, *, reconstruction: bool) -> Text
             Strength.DOUBTFUL: rules.text.doubtful,
             Strength.HINT: rules.text.hint,
         }
+        never = {phase for entry in found.says if entry.phase == phases[0] for phase in entry.against}
+        floors = {OTHER: max(doubt[strongest], rules.text.other)} | dict.fromkeys(never, rules.text.plain)
         likelihood = tuple(
-            1.0
-            if state == phases[0].value
-            else max(doubt[strongest], rules.text.other if state == OTHER else 0.0)
-            for state in STATES
+            1.0 if state == phases[0].value else floors.get(state, doubt[strongest]) for state in STATES
         )
         return TextReading(likelihood=likelihood, phase=phases[0], words=words, reconstruction=reconstruction)
-    if found.enhanced:
+    if found.others[_Kind.ENHANCED]:
         against = tuple(rules.text.doubtful if state == Phase.PRE_CONTRAST.value else 1.0 for state in STATES)
         return TextReading(likelihood=against, words=("enhanced",), reconstruction=reconstruction)
-    return TextReading(likelihood=SILENT.likelihood, reconstruction=reconstruction)
+    many = (*found.others[_Kind.BOTH], *found.others[_Kind.SEVERAL])
+    return TextReading(
+        likelihood=SILENT.likelihood,
+        words=tuple(dict.fromkeys(many)),
+        several=bool(many),
+        both=bool(found.others[_Kind.BOTH]),
+        reconstruction=reconstruction,
+    )
 
 
 def _conclude_seconds(

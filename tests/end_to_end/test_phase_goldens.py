@@ -44,6 +44,24 @@ def test_phases_of_real_descriptions_are_right_or_not_given(judged, half):
     assert coverage >= 0.90, f"{half}: {coverage:.4f} of {len(labelled)} labelled rows are found"
 
 
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_phases_of_written_descriptions_are_right_or_not_given(tmp_path, number):
+    with (GOLDEN / "phase_descriptions.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["set"] == number]
+    table = tmp_path / "rows.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient", "study_date", "series_description"])
+        writer.writerows([place, "", row["series_description"]] for place, row in enumerate(rows))
+    findings = plan_descriptions(read_descriptions(table), RULES)
+    told = [None if finding.phase is None else finding.phase.value for finding in findings]
+    pairs = list(zip(rows, told, strict=True))
+    wrong = [(row["series_description"], phase) for row, phase in pairs if phase not in (None, row["label"])]
+    asked = [phase for row, phase in pairs if row["label"] in PHASES and row["may_abstain"] == "no"]
+    assert len(wrong) <= 0.01 * (len(told) - told.count(None)), wrong
+    assert asked.count(None) <= 0.05 * len(asked)
+
+
 @pytest.fixture(scope="module")
 def scans(test_data):
     """The fitting script as a module, and (vessel HU, phase, cohort) of real scans."""

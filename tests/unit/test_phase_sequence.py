@@ -1,6 +1,7 @@
 """The chain over the passes is solved exactly: an enumeration of every assignment gives the same posterior."""
 
-from itertools import pairwise, product
+from functools import cache
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -21,7 +22,16 @@ def enumerate_posterior(passes, order_from):
     sequence, other = RULES.sequence, getattr(RULES.decision.other, order_from)
     ends = {phase.value: 1 - sum(sequence.next[phase].values()) for phase in Phase}
     step = {(a.value, b.value): sequence.next[a][b] for a in Phase for b in Phase}
-    even = np.mean(list(step.values()))
+
+    @cache
+    def ordered(chain) -> float:
+        steps = np.prod([step[pair] for pair in pairwise(chain)])
+        return sequence.first[Phase(chain[0])] * steps * ends[chain[-1]]
+
+    @cache
+    def shuffled(chain) -> float:
+        return np.mean([ordered(order) for order in permutations(chain)])
+
     lies = getattr(sequence.unreliable, order_from)
     total = np.zeros((len(passes), 5))
     for muddle, disorder in product((0, 1), (0, 1)):
@@ -43,17 +53,14 @@ def enumerate_posterior(passes, order_from):
             chain = [(s, p) for s, p in zip(states, passes, strict=True) if s != OTHER]
             if not chain:
                 weight *= sequence.none
+            elif disorder:
+                weight *= shuffled(tuple(s for s, _ in chain))
             else:
-                weight *= 0.25 if disorder else sequence.first[Phase(chain[0][0])]
-                weight *= np.mean(list(ends.values())) if disorder else ends[chain[-1][0]]
-            places = [i for i, s in enumerate(states) if s != OTHER]
-            for (one, p), (two, q), span in zip(chain, chain[1:], np.diff(places), strict=False):
-                known = p.start_seconds is not None and q.start_seconds is not None
-                gap = q.start_seconds - p.start_seconds if known else None
-                weight *= even if disorder else step[one, two]
-                if known and not disorder:
-                    weight *= gap_likelihood(gap, one, two, sequence.gap) / FLAT_DENSITY
-                assert span >= 1
+                weight *= ordered(tuple(s for s, _ in chain))
+                for (one, p), (two, q) in pairwise(chain):
+                    if p.start_seconds is not None and q.start_seconds is not None:
+                        gap = q.start_seconds - p.start_seconds
+                        weight *= gap_likelihood(gap, one, two, sequence.gap) / FLAT_DENSITY
             for i, state in enumerate(states):
                 total[i, STATES.index(state)] += weight
     return total / total.sum(axis=1, keepdims=True)
