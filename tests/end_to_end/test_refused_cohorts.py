@@ -75,6 +75,64 @@ def change_after_sealing(cohort):
     write_array(case.read_network_input() * np.float16(0.5), case.network_input_path)
 
 
+def leave_one_pair_less(data):
+    """The one death among the validation cases comes after the last contact of all others."""
+    months, event = data.os.months.copy(), data.os.event.copy()
+    event[8:], months[8:] = (0.0, 1.0), (10.0, 11.0)
+    return replace(data, os=replace(data.os, months=months, event=event))
+
+
+def shift_one_phase(data):
+    """Another examination, but for the portal venous phase, which is of the first case with a little noise."""
+    inputs = data.inputs.copy()
+    inputs[9, 1] = inputs[0, 1] + np.random.default_rng(0).normal(0, 0.003, inputs[0, 1].shape)
+    return replace(data, inputs=inputs)
+
+
+def keep_hounsfield_units(data):
+    inputs = data.inputs.copy()
+    inputs[4] = inputs[4] * 340 - 100
+    return replace(data, inputs=inputs)
+
+
+def fill_up_a_phase(data):
+    inputs = data.inputs.copy()
+    inputs[4, 2] = 0.0
+    return replace(data, inputs=inputs)
+
+
+def rename(data, **words):
+    """Puts other words into the last place of a list of words."""
+    return replace(data, **{field: [*getattr(data, field)[:-1], word] for field, word in words.items()})
+
+
+def put_bytes(name, content):
+    """Returns what replaces a file of the last case and seals it anew."""
+
+    def spoil(cohort):
+        (cohort / LAST / name).write_bytes(content)
+        reseal(cohort / LAST, LAST)
+
+    return spoil
+
+
+def cut_array_short(cohort):
+    path = Case(folder=cohort / LAST).network_input_path
+    put_bytes(path.name, path.read_bytes()[:-4000])(cohort)
+
+
+def break_manifest(cohort):
+    (cohort / LAST / "case.json").write_bytes(b"\xff\xfe\x00")
+
+
+def break_splits(content):
+    def spoil(cohort):
+        path = cohort / "splits.csv"
+        path.write_bytes(path.read_bytes().replace(f"{LAST},validation".encode(), content))
+
+    return spoil
+
+
 FAULTS_OF_DATA = {
     "no event in validation": (
         lambda d: unevent(d, Split.VALIDATION),
@@ -95,6 +153,31 @@ FAULTS_OF_DATA = {
         lambda d: set_months(d, -3.5),
         "PFS of case case-0009 is -3.5 months; expected above 0",
     ),
+    "a time of 3 million years": (
+        lambda d: set_months(d, 4e7),
+        "PFS of case case-0009 is 4e+07 months; expected above 0 and at most 1200",
+    ),
+    "no pair in validation": (
+        leave_one_pair_less,
+        "no two of the 2 validation cases with OS can be compared: an event with a longer follow-up",
+    ),
+    "one phase of another patient": (
+        shift_one_phase,
+        "case-0000 (training) and case-0009 (validation) hold nearly the same",
+    ),
+    "Hounsfield units": (keep_hounsfield_units, "channel 1 of the input of case case-0004 reaches from"),
+    "a phase of zeros": (
+        fill_up_a_phase,
+        "channel 3 of the input of case case-0004 holds one value everywhere",
+    ),
+    "a patient in capitals in another split": (
+        lambda d: rename(d, patient_keys="PATIENT-0000"),
+        "patient PATIENT-0000 is in two splits: case case-0000 in training",
+    ),
+    "ids that differ in capitals": (
+        lambda d: rename(d, case_ids="CASE-0000"),
+        "case ids CASE-0000 and case-0000 differ in capitals alone",
+    ),
     "a voxel that is no number": (
         spoil_voxel,
         "the input of case case-0003 holds voxels that are not finite",
@@ -105,6 +188,21 @@ FAULTS_ON_DISK = {
     "duplicate ids": (double_case, "case id case-0000 occurs in 2 folders"),
     "words for a time": (say_words, f"case {LAST}: outcomes.json says os"),
     "changed after sealing": (change_after_sealing, "network_input.npy"),
+    "an array cut short": (cut_array_short, "network_input.npy cannot be read as an array"),
+    "an empty array": (put_bytes("network_input.npy", b""), "network_input.npy cannot be read as an array"),
+    "a pickle": (put_bytes("network_input.npy", b"\x80\x04K\x01."), "cannot be read as an array"),
+    "outcomes that are no JSON": (put_bytes("outcomes.json", b"{os"), "outcomes.json is not JSON"),
+    "outcomes under other words": (
+        put_bytes("outcomes.json", b'{"OS": {"months": 3, "event": true}}'),
+        f"case {LAST}: outcomes.json holds ['OS']; expected os and pfs",
+    ),
+    "clinical data out of range": (
+        put_bytes("clinical.json", b'{"age": {"category": "<=50", "number": 3}}'),
+        f"case {LAST}: clinical.json: age",
+    ),
+    "a manifest of bytes": (break_manifest, "case.json is not JSON"),
+    "splits in another alphabet": (break_splits(b"\xe9,validation"), "splits.csv is not UTF-8"),
+    "a row without a split": (break_splits(LAST.encode()), f"splits.csv: case {LAST} has split ''"),
 }
 
 
@@ -139,6 +237,17 @@ def test_a_fault_of_the_data_is_named_and_nothing_is_written(fault, recipe, monk
     data, _, _ = make_cohort(CASES, side=16)
     write_cohort(recipe / "cohort", spoil(data))
     assert words in refuse(recipe, monkeypatch, capsys)
+
+
+def test_a_cohort_that_is_not_there_is_named(recipe, monkeypatch, capsys):
+    assert "cohort is no folder; expected a cohort" in refuse(recipe, monkeypatch, capsys)
+
+
+def test_a_disk_that_refuses_a_file_ends_with_its_reason(recipe, monkeypatch, capsys):
+    data, _, _ = make_cohort(CASES, side=16)
+    write_cohort(recipe / "cohort", data)
+    (recipe / "out").write_text("a file where a folder is wanted")
+    assert "the system refused a file or folder" in refuse(recipe, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("fault", FAULTS_ON_DISK)

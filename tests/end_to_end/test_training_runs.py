@@ -11,6 +11,7 @@ from tests.training_cohort import make_cohort
 from train.checkpoint import read_checkpoint
 from train.data import Split
 from train.errors import CheckpointRefused, RecipeRefused, TrainingStopped
+from train.feasibility import check_plan
 from train.loop import CHECKPOINT_NAME, RunOptions, train_network
 from train.progress import Selection
 from train.recipes import Schedule
@@ -48,8 +49,11 @@ def test_a_killed_run_continues_to_the_same_weights_bit_for_bit(tmp_path):
     assert states_equal(whole, continued)
     assert [r.losses for r in whole.history] == [r.losses for r in continued.history]
     assert max(abs(value) for value in whole.history[-1].log_variances.values()) > 0.01
-    with pytest.raises(CheckpointRefused, match="another run"):
+    with pytest.raises(CheckpointRefused, match=r"another run: seed is 5 there, 6 here$"):
         train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=6, options=options)
+    other = replace(data, age_years=data.age_years + 1)
+    with pytest.raises(CheckpointRefused, match=r"another run: cases differ$"):
+        train_network(NetworkName.NETWORK1, TINY, other, QUICK, seed=5, options=options)
     (tmp_path / CHECKPOINT_NAME).write_bytes(b"torn")
     with pytest.raises(CheckpointRefused, match="not a checkpoint"):
         read_checkpoint(tmp_path / CHECKPOINT_NAME, "x")
@@ -85,3 +89,13 @@ def test_the_unsupervised_rival_gets_its_heads_from_a_ridge_cox():
     assert float(heads.os.weight.detach().abs().max()) > 0
     assert float(heads.age.weight.detach().abs().max()) == 0
     assert set(trained.validation_c[Selection.COMBINED]) == {"os", "pfs"}
+
+
+def test_a_batch_of_one_case_is_refused_before_the_first_epoch():
+    data, _, _ = make_cohort(0, side=16, splits={Split.TRAINING: 9, Split.VALIDATION: 4})
+    for batch, processes in ((2, 1), (2, 3), (4, 8)):
+        with pytest.raises(RecipeRefused, match=f"batch_size {batch} deals 9 cases to {processes} processes"):
+            check_plan(
+                NetworkName.NETWORK1, TINY, data, replace(QUICK, batch_size=batch), processes=processes
+            )
+    check_plan(NetworkName.NETWORK1, TINY, data, replace(QUICK, batch_size=4), processes=2)

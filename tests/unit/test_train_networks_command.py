@@ -14,10 +14,11 @@ from engines.phase import Phase
 from tests.training_cohort import make_cohort, write_cohort
 from train.cli import COMMANDS, build_app
 from train.cohort import read_cohort
-from train.commands.networks import parse_channels
+from train.commands.networks import parse_channels, parse_seeds, shorten_schedule
 from train.data import Split
 from train.device import choose_device
 from train.errors import CohortRefused
+from train.recipes import Schedule
 from train.splits import draw_splits, read_splits
 
 torch.set_num_threads(1)
@@ -88,10 +89,24 @@ def test_a_missing_cohort_and_bad_words_are_refused():
         (["networks", "--phases", "A,A", "--list"], "twice"),
         (["networks", "--cohort", ".", "--seeds", "1,1"], "each seed once"),
         (["networks", "--cohort", ".", "--seeds", "one"], "whole numbers"),
+        (["networks", "--cohort", ".", "--seeds", "0"], "1 or more"),
+        (["networks", "--cohort", ".", "--seeds", f"0,{2**70}"], "0 to 4294967295"),
         (["networks", "--cohort", ".", "--networks", "network9"], "is not a network"),
+        (["networks", "--cohort", ".", "--networks", "vit,vit"], "each network once"),
     ]:
         with pytest.raises(InvalidInput, match=word):
             invoke(arguments)
+
+
+def test_one_number_is_how_many_seeds_and_a_list_is_the_seeds():
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("7,") == (7,)
+    assert parse_seeds("4, 0") == (4, 0)
+
+
+def test_fewer_epochs_leave_enough_to_choose_a_checkpoint_from():
+    schedule = shorten_schedule(Schedule(epochs=11, warm_up_epochs=2, reconstruction_epochs=2), 5)
+    assert (schedule.epochs, schedule.warm_up_epochs, schedule.reconstruction_epochs) == (5, 0, 0)
 
 
 def test_each_process_takes_its_own_gpu_and_one_that_is_not_there_is_refused(monkeypatch):
@@ -102,6 +117,10 @@ def test_each_process_takes_its_own_gpu_and_one_that_is_not_there_is_refused(mon
     assert choose_device(None) == "cuda:1"
     assert choose_device("cuda:0") == "cuda:0"
     assert choose_device("cpu") == "cpu"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InvalidInput, match="every process the same GPU"):
+        choose_device("cuda:0")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     for word, reason in [
         ("cuda:2", "is GPU 2; torch .* finds 2"),
         ("gpu", "is not a device"),
