@@ -30,7 +30,8 @@ from train.evaluate.ablation_cells import (
     write_ablation,
 )
 from train.evaluate.network_runs import read_score_file
-from train.evaluate.score_table import COPIES, ScoreTable, read_score_table
+from train.evaluate.score_file import read_score_table
+from train.evaluate.score_table import COPIES, ScoreTable
 from train.fit_folder import NETWORK_TITLES, WHOLE, Fit
 from train.fit_units import PLAN_FILE
 from train.progress import EpochRecord

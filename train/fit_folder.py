@@ -19,7 +19,7 @@ Layout (FIT is ``COHORT-fit`` beside the cohort unless it is named; absent parts
                                 writes them; UNIT is ``whole`` or ``fold-K``, seeds after the first in ``whole`` alone
     model/                      the model folder (engines.models), loadable by ``load_model``
 
-The four tables have the form of ``mmf-train evaluate --table`` (train.evaluate.score_table): patient_id, cohort,
+The four tables have the form of ``mmf-train evaluate --table`` (train.evaluate.score_file): patient_id, cohort,
 os_months, os_event, pfs_months, pfs_event, clinical variables, groups, and a pair of columns ``MODEL_os`` and
 ``MODEL_pfs`` for each model of ``MODELS`` that could be fitted; an empty cell is a score that could not be computed.
 

@@ -42,7 +42,7 @@ def write_tables(cohort: FitCohort, models: FittedModels, paths: FitFolder) -> N
 def tabulate_scores(
     cohort: FitCohort, rows: IntArray, columns: Columns, name: str | None = None
 ) -> list[list[object]]:
-    """Returns header and lines of a table of scores, as ``train.evaluate.score_table`` reads it.
+    """Returns header and lines of a table of scores, as ``train.evaluate.score_file`` reads it.
 
     Args:
         cohort: outcomes, clinical variables and groups.

@@ -95,7 +95,8 @@ def bootstrap_concordance(scores: FloatArray, outcome: Outcome, resamples: Count
     pairs = _count_comparable(outcome, resamples)
     result = np.full((resamples.shape[0], values.shape[0]), np.nan)
     for column, score in enumerate(values):
-        order = np.sign(score[rows, None] - score[None, :]).astype(np.float32)
+        rank = np.unique(score, return_inverse=True)[1]  # differences of extreme scores would overflow
+        order = np.sign(rank[rows, None] - rank[None, :]).astype(np.float32)
         won = _quadratic_form((order + 1) / 2 * comparable, rows, resamples)
         np.divide(won, pairs, out=result[:, column], where=pairs > 0)
     return result

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from engines.errors import InvalidInput, SurvivalRefused
-from engines.survival.cox import fit_cox, hazard_ratios, predict_survival
+from engines.survival.cox import fit_cox, predict_survival
 from engines.survival.kaplan_meier import estimate_survival, survival_at
 from engines.survival.outcome import FloatArray, Outcome
 from engines.survival.roc import explain_horizon
@@ -19,6 +20,8 @@ GROUPS = 5
 
 _EDGE = 1e-12
 """Risks are kept this far from 0 and 1, where log(-log(S)) is infinite."""
+
+_NORMAL_95 = float(special.ndtri(0.975))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,7 @@ def assess_calibration(risk: npt.ArrayLike, outcome: Outcome, time: float) -> Ca
 
     Raises:
         InvalidInput: not n probabilities.
-        SurvivalRefused: too few patients are at risk at the horizon; the message says so.
+        SurvivalRefused: too few patients are at risk at the horizon, or no event is expected; the message says so.
 
     Source: Royston & Altman 2013 (observed/expected, slope); Austin, Harrell & van Klaveren 2020 (ICI, E50, E90 by a
     Cox model on a restricted cubic spline of log(-log(1 - risk))).
@@ -93,6 +96,8 @@ def assess_calibration(risk: npt.ArrayLike, outcome: Outcome, time: float) -> Ca
         raise SurvivalRefused(reason)
     point = survival_at(estimate_survival(outcome), time)
     expected = float(predicted.mean())
+    if expected < _EDGE:
+        raise SurvivalRefused(f"not estimable: the model expects no event by {time:g}")
     difference = _smoothed_difference(predicted, outcome, time)
     return Calibration(
         time=time,
@@ -117,10 +122,8 @@ def calibration_slope(log_hazard: FloatArray, outcome: Outcome) -> Slope | None:
         fit = fit_cox(log_hazard, outcome, ("prediction",))
     except SurvivalRefused:
         return None
-    ratio = hazard_ratios(fit)[0]
-    return Slope(
-        value=float(fit.coefficients[0]), low=float(np.log(ratio.low)), high=float(np.log(ratio.high))
-    )
+    value, width = float(fit.coefficients[0]), _NORMAL_95 * float(np.sqrt(fit.covariance[0, 0]))
+    return Slope(value=value, low=value - width, high=value + width)
 
 
 def complementary_log_log(risk: FloatArray) -> FloatArray:

@@ -20,6 +20,7 @@ __all__ = [
     "Ties",
     "compare_nested",
     "fit_cox",
+    "hazard_multiple",
     "hazard_ratios",
     "log_hazard",
     "predict_survival",
@@ -38,6 +39,12 @@ _MAX_HALVINGS = 40
 
 _ROUNDING = 1e-12
 """Relative rounding of a log-likelihood; a step that loses no more than this is no loss."""
+
+_LARGEST_EXPONENT = 700.0
+"""A log hazard beyond it is taken for it: survival is 0 either way, and exp() stays a number."""
+
+_LARGEST_SPREAD = 1e100
+"""Standard deviation of a variable, or its inverse, up to which its covariance fits into floating point with room to spare."""
 
 _DEPENDENT = 1e-4
 """Share of a standardised column that must be its own to count as independent (OURS): below it the variance is inflated
@@ -165,9 +172,8 @@ def fit_cox(
         raise SurvivalRefused(f"all {outcome.n} patients are censored: a Cox model needs at least one event")
     if not (np.isfinite(ridge) and ridge >= 0):
         raise InvalidInput(f"ridge must be finite and >= 0, got {ridge}")
-    means = x.mean(axis=0)
+    means, scale = _centre_and_scale(x, labels)
     x = x - means
-    scale = x.std(axis=0, ddof=1)
     _refuse_dependent(x / scale, labels, ridge)
     data = arrange_risk_sets(x / scale, outcome, ties)
     beta, state, null, iterations, diverging = _maximise(data, ridge)
@@ -199,6 +205,11 @@ def fit_cox(
 def log_hazard(fit: CoxFit, variables: npt.ArrayLike) -> FloatArray:
     """Returns (n,) the log hazard relative to a patient at the training means."""
     return (_check_columns(fit, variables) - fit.means) @ fit.coefficients
+
+
+def hazard_multiple(fit: CoxFit, variables: npt.ArrayLike) -> FloatArray:
+    """Returns (n,) the hazard as a multiple of that of a patient at the training means; a number however far off."""
+    return np.exp(np.minimum(log_hazard(fit, variables), _LARGEST_EXPONENT))
 
 
 def hazard_ratios(fit: CoxFit, confidence: float = 0.95) -> tuple[HazardRatio, ...]:
@@ -243,12 +254,12 @@ def predict_survival(
     hazard = np.concatenate(([0.0], base.cumulative_hazard))[index]
     spread = np.concatenate(([0.0], base.variance))[index]
     mean_hazard = np.vstack((np.zeros((1, centred.shape[1])), base.mean_hazard))[index]
-    risk = np.exp(centred @ fit.coefficients)[:, None]
+    risk = hazard_multiple(fit, variables)[:, None]
     gradient = centred[:, None, :] * hazard[None, :, None] - mean_hazard[None, :, :]
     variance = spread[None, :] + np.einsum("nkp,pq,nkq->nk", gradient, fit.covariance, gradient)
-    cumulative, error = risk * hazard, risk * np.sqrt(variance)
     z = float(special.ndtri(0.5 + confidence / 2))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        cumulative, error = risk * hazard, risk * np.sqrt(variance)
         width = np.where(cumulative > 0, z * error / cumulative, 0.0)
     beyond = np.broadcast_to(when > base.last_time, cumulative.shape)
     return SurvivalPrediction(
@@ -301,6 +312,21 @@ def _check_variables(
             f"{', '.join(constant)}: the same value in all {outcome.n} patients, nothing to fit"
         )
     return x, labels
+
+
+def _centre_and_scale(x: FloatArray, names: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
+    """Means and standard deviations of the columns, which must leave room for the square of a coefficient's error."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        means = x.mean(axis=0)
+        scale = (x - means).std(axis=0, ddof=1)
+    beyond = [
+        name for name, sd in zip(names, scale, strict=True) if not 1 / _LARGEST_SPREAD < sd < _LARGEST_SPREAD
+    ]
+    if beyond:
+        raise InvalidInput(
+            f"{', '.join(beyond)}: numbers so large or small that their squares are no numbers; give another unit"
+        )
+    return means, scale
 
 
 def _check_columns(fit: CoxFit, variables: npt.ArrayLike) -> FloatArray:

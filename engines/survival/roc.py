@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from engines.errors import InvalidInput
 from engines.survival.kaplan_meier import censoring_survival
-from engines.survival.outcome import BoolArray, FloatArray, Outcome, check_score
+from engines.survival.outcome import BoolArray, FloatArray, IntArray, Outcome, check_score
 
 FEWEST_AT_RISK = 10
 """Patients still under observation beyond the horizon, below which nothing is estimated. Source: method, section 8."""
@@ -89,14 +89,16 @@ def bootstrap_auc(
     if not case.any() or not control.any():
         return result
     by_rank = int(case.sum()) * int(control.sum()) > LARGEST_PAIR_MATRIX
+    # Of ranks, since differences of extreme scores would overflow.
+    ranks = [np.unique(score, return_inverse=True)[1] for score in values]
     for start in range(0, resamples.shape[0], _ROWS_AT_ONCE):
         drawn = resamples[start : start + _ROWS_AT_ONCE]
         weighted = drawn[:, case] / _resampled_censoring(outcome, case, drawn)
         controls = drawn[:, control]
         total = weighted.sum(axis=1) * controls.sum(axis=1, dtype=np.float64)
-        for column, score in enumerate(values):
+        for column, rank in enumerate(ranks):
             win = _wins_by_rank if by_rank else _wins_by_pairs
-            won = win(score[case], score[control], weighted, controls)
+            won = win(rank[case], rank[control], weighted, controls)
             place = result[start : start + _ROWS_AT_ONCE, column]
             np.divide(won, total, out=place, where=total > 0)
     return result
@@ -125,7 +127,7 @@ def _split(outcome: Outcome, time: float) -> tuple[BoolArray, BoolArray]:
 
 
 def _wins_by_pairs(
-    case: FloatArray, control: FloatArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
+    case: IntArray, control: IntArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
 ) -> FloatArray:
     """(repeats,) weighted pairs that the cases win, by one matrix product over all pairs."""
     order = (np.sign(case[:, None] - control[None, :]) + 1) / 2
@@ -134,7 +136,7 @@ def _wins_by_pairs(
 
 
 def _wins_by_rank(
-    case: FloatArray, control: FloatArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
+    case: IntArray, control: IntArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
 ) -> FloatArray:
     """The same by prefix sums over the controls in order of their scores, without a matrix of pairs."""
     order = np.argsort(control)

@@ -69,6 +69,14 @@ def test_report_of_a_synthetic_table(tmp_path, monkeypatch, capsys):
     with (out / "tables" / "supplementary_table_8_agents.csv").open(newline="") as file:
         agents = {row["Agent"]: row["training"] for row in csv.DictReader(file)}
     assert agents["camrelizumab"] == agents["apatinib"] == "25 (50%)"
+    with (out / "tables" / "missing_values.csv").open(newline="") as file:
+        missing = {row["Patients without"]: row for row in csv.DictReader(file)}
+    assert missing["Regimen"]["training"] == "25 (33%)"
+    assert missing["MMF, OS"]["testing"] == "0 (0%)"
+    assert {"OS", "PFS", "Portal vein tumour thrombus"} <= missing.keys()
+    assert "Missing values are never imputed" in page
+    assert "Supplementary Fig. 1 layout: OS by risk group of MMF" in page
+    assert "Supplementary Fig. 2 layout: PFS by risk group of MMF" in page
     with (out / "tables" / "supplementary_table_1_auc_pfs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} == {"heading", "value", "published"}

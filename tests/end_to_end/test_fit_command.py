@@ -18,7 +18,7 @@ from tests.fit_cohort import make_fit_cohort, seal, write_fit_cohort
 from train.cli import build_app
 from train.data import Split
 from train.errors import CohortRefused, FitRefused
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 from train.fit_cohort import read_fit_cohort
 from train.fit_folder import MODELS, read_fit
 from train.fit_units import is_finished

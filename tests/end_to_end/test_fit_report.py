@@ -35,7 +35,7 @@ from train.evaluate.network_runs import auxiliary_table, hardware_table, seeds_t
 from train.evaluate.protocol_table import deviation_table, protocol_table
 from train.evaluate.published import read_published
 from train.evaluate.radiomics import abbreviate, correlate, gather_features, selected_table
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 from train.fit_cohort import digest_cohort
 from train.fit_folder import CohortRecord, CutoffRecord, FitFolder, FitRecord, read_fit, write_record
 

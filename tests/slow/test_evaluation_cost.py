@@ -8,7 +8,7 @@ import numpy as np
 from train.evaluate.folder import write_report
 from train.evaluate.measures import Settings
 from train.evaluate.report import evaluate_scores
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 
 LIMIT_SECONDS = 120.0
 """Of one core's time; the target is 30. Source: issue 7."""

@@ -20,7 +20,7 @@ from train.evaluate.measures import (
     measure_models,
 )
 from train.evaluate.published import MODELS, canonical_model, read_published
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 
 SETTINGS = Settings(repeats=100, seed=1)
 

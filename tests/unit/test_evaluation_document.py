@@ -3,14 +3,18 @@
 import csv
 from io import BytesIO
 
+import numpy as np
 import pypdfium2
 import pytest
 from PIL import Image
 
 from engines.errors import InvalidInput
+from engines.survival.outcome import Outcome
 from train.evaluate.document import Document, Picture, Row, RowKind, Section, Table, Text
+from train.evaluate.figures import SurvivalPanel, draw_survival_panels
 from train.evaluate.folder import write_report
 from train.evaluate.html import write_html
+from train.evaluate.measures import split_by_risk
 from train.evaluate.pdf import write_pdf
 
 HOSTILE = '<script>alert("x")</script> & <b>'
@@ -53,6 +57,31 @@ def test_pdf_holds_every_row_and_repeats_the_header():
     assert all(f"model {k} " in text for k in range(60))
     assert text.count("A column with a long name") >= len(pages) - 1
     assert "Zürich ≥ 2" in text
+
+
+def test_no_title_stands_alone_at_the_foot_of_a_page():
+    parts = document(rows=4).sections[0].parts[1:2]
+    for lines in range(46, 49):
+        text = Text(lines=tuple("word" for _ in range(lines)))
+        whole = Document(
+            title="R",
+            subtitle="",
+            sections=(Section(title="First", parts=(text,)), Section(title="Second", parts=parts)),
+        )
+        with pypdfium2.PdfDocument(write_pdf(whole)) as pdf:
+            pages = [page.get_textpage().get_text_range() for page in pdf]
+        assert [page for page in pages if "2. Second" in page and "Numbers" in page], lines
+
+
+def test_numbers_at_risk_are_not_cut_off_in_a_single_row_of_panels():
+    outcome = Outcome(np.arange(1.0, 41), np.ones(40))
+    high = np.arange(40) < 20
+    panel = SurvivalPanel(
+        title="All", outcome=outcome, high=high, groups=split_by_risk(high.astype(float), outcome, 0.5)
+    )
+    with Image.open(BytesIO(draw_survival_panels([panel], "OS"))) as image:
+        lowest = np.asarray(image.convert("L"))[-3:]
+    assert (lowest == 255).all()
 
 
 def test_folder_holds_one_csv_a_table_and_one_png_a_figure(tmp_path):

@@ -23,7 +23,7 @@ from train.evaluate.refits import (
     measure_instability,
 )
 from train.evaluate.sample_size import measure_sample_size, patients_needed
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 from train.evaluate.shortcuts import measure_shortcuts, shortcut_table, warn_of_shortcuts
 from train.evaluate.treatment import agent_table, exact_interval, regimen_table, response_table
 from train.evaluate.tripod import BY_AUTHORS, tripod_table

@@ -7,7 +7,7 @@ import pytest
 
 from engines.clinical.variables import Variable
 from engines.errors import InvalidInput
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 
 HEADER = ["patient_id", "cohort", "os_months", "os_event", "pfs_months", "pfs_event", "MMF"]
 
@@ -136,12 +136,43 @@ def test_categories_outside_the_population_are_allowed_and_said(write):
         (with_column("MMF", ["1"] * 6), "column 'MMF' is there 2 times"),
         (([*HEADER[:-1]], [row[:-1] for row in rows()]), "neither a model score nor a clinical variable"),
         ((HEADER, []), "holds no patient"),
+        ((HEADER, [[""] * 7]), "holds no patient"),
+        (([";".join(HEADER)], [[";".join(row)] for row in rows()]), "separated by semicolons"),
+        (with_column("albumin_g_l", ["4.0"] * 6), "would be taken for a score; give child_pugh"),
+        (with_column("ttp_months", ["3"] * 6), "both pfs_months and ttp_months"),
+        (with_column("mmf_OS", ["1_0"] * 6), "'1_0' is not a number"),
+        (with_column("Cohort", ["x"] * 6), "column 'cohort' is there 2 times"),
+        (
+            ([*HEADER, "age", "AGE_years"], [[*row, "50", "60"] for row in rows()]),
+            "age is there in 2 columns",
+        ),
+        (
+            ([*HEADER, "MMF_os", "MMF_pfs"], [[*row, "1", "2"] for row in rows()]),
+            "the scores of MMF are there twice",
+        ),
         ((HEADER, [rows()[0][:-1]]), "row 2: 6 cells, the header has 7"),
     ],
 )
 def test_bad_input_is_one_clear_error(content, words, write):
     with pytest.raises(InvalidInput, match=words):
         read_score_table(write(*content))
+
+
+def test_halves_of_a_model_that_are_written_differently_are_two_models(write):
+    header, body = [*HEADER[:-1], "mmf_os", "MMF_PFS"], [[*row, "2"] for row in rows()]
+    table = read_score_table(write(header, body))
+    assert set(table.scores) == {"mmf_os", "MMF_PFS"}
+    assert all(set(by_endpoint) == {"OS", "PFS"} for by_endpoint in table.scores.values())
+
+
+def test_columns_of_every_table_are_known_in_any_case(write):
+    assert read_score_table(write([name.upper() for name in HEADER], rows())).scores.keys() == {"MMF"}
+
+
+def test_a_fault_after_an_empty_line_names_the_row_of_the_file(write):
+    header, body = with_cell(1, "MMF", "high")
+    with pytest.raises(InvalidInput, match="row 4: column 'MMF'"):
+        read_score_table(write(header, [body[0], [], *body[1:]]))
 
 
 def test_every_fault_is_named_at_once(write):

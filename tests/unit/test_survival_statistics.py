@@ -18,7 +18,7 @@ from engines.survival.bootstrap import (
     percentile_interval,
 )
 from engines.survival.brier import integrate_brier
-from engines.survival.calibration import assess_calibration
+from engines.survival.calibration import assess_calibration, calibration_slope
 from engines.survival.concordance import compare_concordance, harrell_c, measure_concordance, uno_c
 from engines.survival.cox import Ties, compare_nested, fit_cox, log_hazard, predict_survival
 from engines.survival.cutoff import is_high, median_cutoff, select_cutoff
@@ -169,6 +169,46 @@ def test_cox_goes_to_the_maximum_itself_however_large_the_likelihood():
         centred = x - fit.means
         data = arrange_risk_sets(centred, outcome, Ties.EFRON)
         assert np.abs(partial_likelihood(data, fit.coefficients).gradient).max() < 1e-7
+
+
+def test_statistics_of_extreme_scores_are_those_of_their_ranks_and_cox_refuses_what_floating_point_cannot_hold():
+    x, outcome = simulate(80, 4)
+    score, extreme = x[:, 0], x[:, 0].copy()
+    extreme[np.argmax(score)], extreme[np.argmin(score)] = 1.7e308, -1.7e308
+    resamples = draw_resamples(outcome.n, 20, 1)
+    for measure in (
+        lambda values: bootstrap_concordance(values[None], outcome, resamples),
+        lambda values: bootstrap_auc(values[None], outcome, 12.0, resamples),
+    ):
+        np.testing.assert_array_equal(measure(extreme), measure(score))
+    for values in (extreme, score * 1e-200):
+        with pytest.raises(InvalidInput, match="another unit"):
+            fit_cox(values, outcome, ("score",))
+
+
+def test_a_patient_far_beyond_the_model_has_a_survival_of_0_and_before_the_first_event_of_1():
+    x, outcome = simulate(80, 4)
+    fit = fit_cox(x[:, 0], outcome)
+    got = predict_survival(fit, [[1e200]], (outcome.time[outcome.event].min() / 2, 12.0))
+    np.testing.assert_array_equal(got.survival[0], (1.0, 0.0))
+    assert np.isfinite(got.low).all()
+    assert np.isfinite(got.high).all()
+
+
+def test_calibration_of_a_model_that_expects_no_event_is_refused():
+    _, outcome = simulate(80, 4)
+    with pytest.raises(SurvivalRefused, match="expects no event by 12"):
+        assess_calibration(np.zeros(outcome.n), outcome, 12.0)
+
+
+def test_calibration_slope_has_a_finite_interval_however_wide():
+    _, outcome = simulate(80, 4)
+    middle = np.argsort(outcome.time)[40]
+    slope = calibration_slope(np.where(np.arange(outcome.n) == middle, 1e-6, 0.0), outcome)
+    assert (
+        slope.low < slope.value < slope.high
+    )  # the bounds of the hazard ratio, exp(-2e6), would be 0 and infinite
+    assert np.isfinite((slope.low, slope.high)).all()
 
 
 def test_cox_does_not_depend_on_units_or_order_of_rows():

@@ -8,7 +8,7 @@ import pytest
 from engines.errors import InvalidInput
 from engines.survival.concordance import harrell_c
 from engines.survival.cox import fit_cox, log_hazard
-from train.evaluate.score_table import read_score_table
+from train.evaluate.score_file import read_score_table
 from train.evaluate.table_benchmark import add_benchmark
 
 HEADER = "patient_id,cohort,os_months,os_event,pfs_months,pfs_event,pvtt,ecog,bclc,{extra}"

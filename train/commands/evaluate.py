@@ -16,7 +16,8 @@ from train.evaluate.folder import encode_json, write_report
 from train.evaluate.json_form import encode_records
 from train.evaluate.measures import CutoffRule, Settings
 from train.evaluate.report import evaluate_scores
-from train.evaluate.score_table import ScoreTable, read_score_table
+from train.evaluate.score_file import read_score_table
+from train.evaluate.score_table import ScoreTable
 from train.evaluate.table_benchmark import add_benchmark
 from train.fit_folder import Fit, default_fit_folder, read_fit
 

@@ -29,6 +29,9 @@ PANELS_A_FIGURE = 12
 _COLUMNS = 3
 _WIDTH_INCH = 7.3
 _PANEL_INCH = 2.35
+_COUNTS_INCH = 0.76
+"""Below the lowest panels: ticks and two lines of numbers at risk; enough for a single row, whose panels are the highest."""
+
 _DOTS_PER_INCH = 140
 _LINE_COLOURS = ("#1a5499", "#bf3830", "#22855f", "#7a4fa3", "#b8791a", "#4b5563", "#0f8b9e", "#a3306e")
 
@@ -76,7 +79,7 @@ def draw_survival_panels(panels: Sequence[SurvivalPanel], endpoint: str) -> byte
         left=0.075,
         right=0.985,
         top=1 - 0.26 / (rows * _PANEL_INCH),
-        bottom=0.62 / (rows * _PANEL_INCH),
+        bottom=_COUNTS_INCH / (rows * _PANEL_INCH),
         wspace=0.30,
         hspace=0.72,
     )
@@ -123,7 +126,7 @@ def draw_decision_curves(months: Sequence[tuple[float, Sequence[BenefitLine]]], 
         axes.set_title(f"{title}, {month:g} months", fontsize=7)
         axes.set_xlabel("threshold probability", fontsize=6.5)
         axes.set_ylabel("net benefit", fontsize=6.5)
-        axes.legend(fontsize=5.5, frameon=False, loc="upper right")
+        axes.legend(fontsize=5.5, frameon=False, loc="best")
         _tidy(axes)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.88, bottom=0.17, wspace=0.32)
     return _png(figure)

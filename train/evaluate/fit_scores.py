@@ -9,6 +9,7 @@ import numpy as np
 from engines.survival.outcome import BoolArray, FloatArray
 from train.data import Split
 from train.errors import CohortRefused
+from train.evaluate.score_file import read_score_table
 from train.evaluate.score_table import (
     DISCOVERY_PARTS,
     FIT_COPIES,
@@ -16,7 +17,6 @@ from train.evaluate.score_table import (
     ScoreTable,
     describe_data,
     order_cohorts,
-    read_score_table,
 )
 from train.fit_folder import Fit
 

@@ -27,6 +27,10 @@ _BROAD = 10
 
 _WIDEST_COLUMN_SHARE = 0.45
 _PADDING_MM = 1.6
+_TITLE_MM = 12.0
+_TEXT_START_MM = 18.0
+_TABLE_START_MM = 26.0
+"""Of a table, its title, header and first rows."""
 
 
 def write_pdf(document: Document) -> bytes:
@@ -42,7 +46,9 @@ def write_pdf(document: Document) -> bytes:
     links = {name: pdf.add_link() for name in document.anchors}
     for place, section in enumerate(document.sections, start=1):
         _turn_page(pdf, section.parts[0])
-        _section_title(pdf, f"{place}. {section.title}", links[section.title])
+        _section_title(
+            pdf, f"{place}. {section.title}", links[section.title], _least_height(pdf, section.parts[0])
+        )
         for part in section.parts:
             _turn_page(pdf, part)
             if isinstance(part, Table):
@@ -94,8 +100,8 @@ def _turn_page(pdf: "FPDF", part: Text | Table | Picture) -> None:
         pdf.add_page(orientation="L" if across else "P")
 
 
-def _section_title(pdf: "FPDF", title: str, link: int) -> None:
-    _keep_together(pdf, 30)
+def _section_title(pdf: "FPDF", title: str, link: int, following_mm: float) -> None:
+    _keep_together(pdf, _TITLE_MM + following_mm)
     pdf.ln(3)
     pdf.set_link(link, y=pdf.get_y())
     pdf.start_section(title)
@@ -103,6 +109,21 @@ def _section_title(pdf: "FPDF", title: str, link: int) -> None:
     pdf.set_draw_color(*_RULE)
     pdf.line(_MARGIN_MM, pdf.get_y(), pdf.w - _MARGIN_MM, pdf.get_y())
     pdf.ln(1.5)
+
+
+def _least_height(pdf: "FPDF", part: Text | Table | Picture) -> float:
+    """Height in mm that the first of a part needs on one page, so that no title stands alone at the foot of the one before."""
+    if isinstance(part, Picture):
+        return _picture_height(pdf, part)
+    return _TABLE_START_MM if isinstance(part, Table) else _TEXT_START_MM
+
+
+def _picture_height(pdf: "FPDF", part: Picture) -> float:
+    from PIL import Image
+
+    with Image.open(BytesIO(part.png)) as image:
+        width, height = image.size
+    return float(pdf.epw * height / width) + 8
 
 
 def _text(pdf: "FPDF", part: Text) -> None:
@@ -113,12 +134,7 @@ def _text(pdf: "FPDF", part: Text) -> None:
 
 
 def _picture(pdf: "FPDF", part: Picture, link: int) -> None:
-    from PIL import Image
-
-    with Image.open(BytesIO(part.png)) as image:
-        width, height = image.size
-    height_mm = pdf.epw * height / width
-    _keep_together(pdf, height_mm + 8)
+    _keep_together(pdf, _picture_height(pdf, part))
     pdf.set_link(link, y=pdf.get_y())
     _write(pdf, part.title, 7.8, "B")
     pdf.image(BytesIO(part.png), w=pdf.epw)
@@ -128,7 +144,7 @@ def _picture(pdf: "FPDF", part: Picture, link: int) -> None:
 def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     size = 6.6 if len(table.header) <= 7 else 5.9
     widths = _column_widths(pdf, table, size)
-    _keep_together(pdf, 26)
+    _keep_together(pdf, _TABLE_START_MM)
     pdf.set_link(links[table.name], y=pdf.get_y())
     _write(pdf, table.title, 7.8, "B")
     pdf.ln(0.5)

@@ -9,7 +9,7 @@ import numpy as np
 from engines.errors import InvalidInput, SurvivalRefused
 from engines.survival.brier import brier_score
 from engines.survival.calibration import Calibration, assess_calibration
-from engines.survival.cox import CoxFit, fit_cox, log_hazard, predict_survival
+from engines.survival.cox import CoxFit, fit_cox, hazard_multiple, log_hazard, predict_survival
 from engines.survival.outcome import FloatArray, IntArray, Outcome
 from train.evaluate.document import Row, Table
 from train.evaluate.tables import heading
@@ -116,7 +116,7 @@ def intercept_factor(fit: CoxFit, score: FloatArray, outcome: Outcome) -> float:
     """
     hazard = np.concatenate(([0.0], fit.baseline.cumulative_hazard))
     reached = hazard[np.searchsorted(fit.baseline.time, outcome.time, side="right")]
-    expected = float((reached * np.exp(log_hazard(fit, score[:, None]))).sum())
+    expected = float((reached * hazard_multiple(fit, score[:, None])).sum())
     if not expected > 0:
         raise SurvivalRefused("no event is expected within the follow-up: the intercept cannot be updated")
     return float((outcome.event & (outcome.time <= fit.baseline.time[-1])).sum()) / expected

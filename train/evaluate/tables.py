@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from train.evaluate.document import Row, RowKind, Table, Text
+from train.evaluate.document import Row, RowKind, Table
 from train.evaluate.measures import AUC_MONTHS, HIGH, LOW, ModelRecord
 from train.evaluate.published import (
     SOURCE,
@@ -296,24 +296,6 @@ def paper_cohort(cohort: str, cohorts: Sequence[str]) -> str:
         if cohort == part and copy in cohorts:
             return ""
     return cohort
-
-
-def missing_table(table: ScoreTable) -> Text | Table:
-    """Returns patients without a score by cohort, or a sentence when there are none."""
-    rows = []
-    for model, by_endpoint in table.scores.items():
-        for endpoint, score in by_endpoint.items():
-            counts = [int((table.rows(cohort) & np.isnan(score)).sum()) for cohort in table.own_cohorts]
-            if any(counts):
-                rows.append(Row(cells=(model, endpoint, *map(str, counts))))
-    if not rows:
-        return Text(lines=("No score is missing.",))
-    return Table(
-        name="missing_scores",
-        title="Patients without a score",
-        header=("Model", "Endpoint", *table.own_cohorts),
-        rows=tuple(rows),
-    )
 
 
 def count_levels(levels: npt.NDArray[np.str_], table: ScoreTable) -> dict[str, dict[str, int]]:

@@ -8,6 +8,7 @@ from train.evaluate.document import Row, Section, Table, Text
 from train.evaluate.flow import flow_table, study_table
 from train.evaluate.hazards import list_covariates, list_subgroups
 from train.evaluate.measures import CutoffRule
+from train.evaluate.missing_values import METHOD, missing_table
 from train.evaluate.protocol_table import deviation_table, protocol_table, scanner_table
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL, REFERENCE_MODEL, canonical_model
 from train.evaluate.sample_size import SampleSize, measure_sample_size, sample_size_table
@@ -89,12 +90,7 @@ def variables(context: Context) -> Section:
     parts: Parts = []
     if counts:
         parts.append(tables.count_table("Clinical variables and groups by cohort", "variables", counts))
-    words = (
-        "Missing values are never imputed here: each statistic uses the patients that have what it needs"
-        " (complete cases), comparisons use patients with both scores, and every table says n."
-    )
-    parts.append(Text(lines=(words,)))
-    parts.append(tables.missing_table(context.whole))
+    parts += [Text(lines=(METHOD,)), missing_table(context.whole)]
     covariates = list_covariates(table, None, table.endpoints[0].name)
     found = collinearity_table(covariates, table.rows(table.cutoff_cohort), table.cutoff_cohort)
     if found is not None:

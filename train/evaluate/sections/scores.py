@@ -15,7 +15,7 @@ from train.evaluate.hazards import (
     tabulate_subgroups,
 )
 from train.evaluate.landmark import landmark_table
-from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL
+from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL, REFERENCE_MODEL, canonical_model
 from train.evaluate.score_table import DISCOVERY, DISCOVERY_PARTS, FIT_COPIES
 from train.evaluate.words import NOT_ESTIMABLE, estimate_text, p_text
 
@@ -23,6 +23,14 @@ DISCRIMINATION_TITLE = "Discrimination"
 GROUPS_TITLE = "Risk groups"
 COX_TITLE = "Univariable and multivariable Cox models"
 SUBGROUPS_TITLE = "Subgroups"
+
+_FIGURES = {
+    (REFERENCE_MODEL, "OS"): 1,
+    (REFERENCE_MODEL, "PFS"): 2,
+    (ENSEMBLE_MODEL, "OS"): 3,
+    (ENSEMBLE_MODEL, "PFS"): 4,
+}
+"""Supplementary figure of the subgroups of a model and an endpoint."""
 
 
 def discrimination(context: Context, reference: str) -> Section:
@@ -114,10 +122,16 @@ def subgroups(context: Context, reference: str) -> Section:
             parts += draw_panels(
                 panels,
                 f"subgroups_{tables.slug(model)}_{endpoint.name.lower()}",
-                f"Supplementary Figs. 1-4 layout: {endpoint.name} by risk group of {model} in subgroups, {cohort}",
+                f"Supplementary {_figure_words(model, endpoint.name)} layout: {endpoint.name} by risk group of {model} in subgroups,"
+                f" {cohort}",
                 endpoint.name,
             )
     return Section(title=SUBGROUPS_TITLE, parts=tuple(parts))
+
+
+def _figure_words(model: str, endpoint: str) -> str:
+    number = _FIGURES.get((canonical_model(model), endpoint))
+    return "Figs. 1-4" if number is None else f"Fig. {number}"
 
 
 def _added_value(context: Context, reference: str) -> Text | Table:
