@@ -114,7 +114,9 @@ def align(moving: Volume, fixed: Volume, *, deformable: bool = True) -> Alignmen
             rigid = _rigid(fixed_image, moving_image, mask)
             spline = _spline(fixed_image, moving_image, mask, rigid) if deformable else None
     except RuntimeError as error:  # ITK: all samples outside of the moving image
-        raise RegistrationRefused(f"the phases cannot be laid over each other: {error}") from error
+        raise RegistrationRefused(
+            "the phases cannot be laid over each other: no overlap from which a registration could start"
+        ) from error
     identity = sitk.Transform(3, sitk.sitkIdentity)
     before, after_rigid = (
         _information(fixed_coarse, moving_coarse, body, transform) for transform in (identity, rigid)

@@ -80,10 +80,15 @@ def choose_acquisitions(walk: Walk) -> NotAssessable | None:
     if plan.missing:
         return explain_missing(plan, rules.decision.used)
     frames = {walk.plan.chosen[phase].first.frame_of_reference_uid for phase in ASSESSED_PHASES}
-    if len(frames) > 1:
+    if len(frames) > 1 or "" in frames:
+        told = (
+            f"have {len(frames)} different Frames of Reference"
+            if any(frames)
+            else "name no Frame of Reference"
+        )
         return NotAssessable(
             code=ReasonCode.FRAME_OF_REFERENCE_DIFFERS,
-            reason=f"the phases have {len(frames)} different Frames of Reference: their positions cannot be compared",
+            reason=f"the phases {told}: their positions cannot be compared",
         )
     walk.stands = _earlier_stands(walk, plan)
     return None

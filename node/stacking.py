@@ -91,12 +91,21 @@ def _check_images(label: str, instances: tuple[Instance, ...]) -> None:
             raise SeriesRefused(
                 f"{label}: {instance.sop_instance_uid} is of SOP class {instance.sop_class_uid}, not CT"
             )
+        if not instance.frame_number and instance.number_of_frames != 1:
+            raise SeriesRefused(
+                f"{label}: {instance.sop_instance_uid} holds {instance.number_of_frames} frames; a CT image has one"
+            )
         if instance.position_mm is None or instance.orientation is None or instance.pixel_spacing_mm is None:
             raise SeriesRefused(
                 f"{label}: {instance.sop_instance_uid} has no position, orientation or pixel spacing"
             )
         if instance.rescale_type.upper() not in HU_RESCALE_TYPES:
             raise SeriesRefused(f"{label}: pixels are in '{instance.rescale_type}', not in Hounsfield units")
+    frames = {instance.frame_of_reference_uid for instance in instances}
+    if len(frames) > 1:
+        raise SeriesRefused(
+            f"{label}: images in {len(frames)} Frames of Reference: their positions cannot be compared"
+        )
     sizes = Counter((instance.rows, instance.columns) for instance in instances)
     if len(sizes) > 1:
         raise SeriesRefused(f"{label}: images of different size: {_counts(sizes)} (rows, columns)")
@@ -109,7 +118,9 @@ def _check_images(label: str, instances: tuple[Instance, ...]) -> None:
             f"the limit is {MAX_VOXELS}"
         )
     spacings = np.array([instance.pixel_spacing_mm for instance in instances])
-    if spacings.min() <= 0 or np.ptp(spacings, axis=0).max() > SPACING_TOLERANCE_FRACTION * spacings.min():
+    if spacings.min() <= 0:
+        raise SeriesRefused(f"{label}: pixel spacing {spacings.min():g} mm; expected more than 0")
+    if np.ptp(spacings, axis=0).max() > SPACING_TOLERANCE_FRACTION * spacings.min():
         low, high = spacings.min(axis=0).tolist(), spacings.max(axis=0).tolist()
         raise SeriesRefused(f"{label}: pixel spacing differs between images, from {low} to {high} mm")
 

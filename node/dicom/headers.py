@@ -320,7 +320,7 @@ def _decode_instance(dataset: Dataset, path: Path) -> Instance:
         position_mm=_triple(reader.numbers("ImagePositionPatient")),
         orientation=_sextuple(reader.numbers("ImageOrientationPatient")),
         pixel_spacing_mm=_pair(reader.numbers("PixelSpacing")),
-        slice_thickness_mm=reader.number("SliceThickness"),
+        slice_thickness_mm=_thickness(reader.number("SliceThickness")),
         kvp=reader.number("KVP"),
         gantry_tilt_degrees=reader.number("GantryDetectorTilt"),
         rows=reader.unsigned_short("Rows"),
@@ -409,7 +409,7 @@ def _decode_frame(whole: Instance, values: dict[str, Any], number: int) -> Insta
         position_mm=_triple(reals("ImagePositionPatient")) or whole.position_mm,
         orientation=_sextuple(reals("ImageOrientationPatient")) or whole.orientation,
         pixel_spacing_mm=_pair(reals("PixelSpacing")) or whole.pixel_spacing_mm,
-        slice_thickness_mm=real("SliceThickness", whole.slice_thickness_mm),
+        slice_thickness_mm=_thickness(real("SliceThickness", whole.slice_thickness_mm)),
         kvp=real("KVP", whole.kvp),
         gantry_tilt_degrees=real("GantryDetectorTilt", whole.gantry_tilt_degrees),
         convolution_kernel=words("ConvolutionKernel", whole.convolution_kernel),
@@ -434,6 +434,11 @@ def _frame_moment(values: dict[str, Any], stamp: str, kind: str) -> datetime | N
     if day is None or seconds is None:
         return None
     return datetime.combine(day, datetime.min.time()) + timedelta(seconds=seconds)
+
+
+def _thickness(number: float | None) -> float | None:
+    """A thickness; zero and below are none (PS3.3 C.7.6.2: nominal slice thickness)."""
+    return number if number is not None and number > 0 else None
 
 
 def _pair(numbers: tuple[float, ...] | None) -> tuple[float, float] | None:

@@ -1,6 +1,5 @@
 """Makes one volume of Hounsfield units from the images of one acquisition, or refuses with the numbers."""
 
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydicom.pixels import iter_pixels
 
 from engines.volume import Volume
 from node.dicom.headers import READ_FAULTS
+from node.dicom.values import parse_numbers
 from node.errors import SeriesRefused
 from node.stacking import stack_slices
 from node.study import Acquisition, Instance
@@ -23,6 +23,18 @@ AIR_HU = -1024
 """What padding becomes, and the lowest value kept: nothing in a CT is less dense than air (-1000 HU by definition)."""
 _START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 """Markers SOI and EOI of the JPEG family (ITU-T T.81 table B.1)."""
+_PIXEL_DESCRIPTION = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+)
+"""What a CT image needs before its pixels can be read. Source: PS3.3 C.7.6.3 (all of type 1 or 1C), C.8.2.1."""
 HIGHEST_HU = 32767
 """Largest value of the int16 volumes; only metal on an extended scale lies above it, and is clipped to it."""
 
@@ -74,6 +86,9 @@ def _read_file(path: Path, members: list[tuple[int, Instance]], array: npt.NDArr
 def _check_pixels(dataset: Dataset, instance: Instance) -> None:
     """Refuses a pixel description that differs from the header read at first, or is no grey CT image."""
     uid = instance.sop_instance_uid
+    absent = [keyword for keyword in _PIXEL_DESCRIPTION if dataset.get(keyword) is None]
+    if absent:
+        raise SeriesRefused(f"{uid}: no whole number pixels: {', '.join(absent)} missing")
     if (int(dataset.Rows), int(dataset.Columns)) != (instance.rows, instance.columns):
         raise SeriesRefused(f"{uid}: the file changed since its header was read")
     if int(dataset.SamplesPerPixel) != 1 or dataset.PhotometricInterpretation != "MONOCHROME2":
@@ -155,15 +170,23 @@ def _scaling(dataset: Dataset, instance: Instance) -> _Scaling:
             ),
             dataset,
         )
-    slope, intercept = holder.get("RescaleSlope"), holder.get("RescaleIntercept")
-    if slope is None or intercept is None or not math.isfinite(float(slope)) or float(slope) == 0:
+    slope, intercept = _number(holder.get("RescaleSlope")), _number(holder.get("RescaleIntercept"))
+    if slope is None or intercept is None or slope <= 0:
+        given, beside = holder.get("RescaleSlope"), holder.get("RescaleIntercept")
         raise SeriesRefused(
-            f"{instance.sop_instance_uid}: rescale slope {slope} and intercept {intercept}; a CT image needs both"
+            f"{instance.sop_instance_uid}: rescale slope {given} and intercept {beside}; expected one number each, "
+            "the slope above 0"
         )
     padding = dataset.get("PixelPaddingValue")
     limit = dataset.get("PixelPaddingRangeLimit", padding)
     pad = (min(int(padding), int(limit)), max(int(padding), int(limit))) if padding is not None else None
-    return _Scaling(slope=float(slope), intercept=float(intercept), padding=pad)
+    return _Scaling(slope=slope, intercept=intercept, padding=pad)
+
+
+def _number(value: object) -> float | None:
+    """A single finite decimal string, or None."""
+    numbers = parse_numbers([str(value)])
+    return None if numbers is None else numbers[0]
 
 
 def _hounsfield(stored: npt.NDArray[Any], scaling: _Scaling, instance: Instance) -> npt.NDArray[np.int16]:

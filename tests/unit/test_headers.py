@@ -46,6 +46,14 @@ def test_what_is_no_finite_number_is_not_known(image, text):
     assert read_instance(path).kvp is None
 
 
+@pytest.mark.parametrize("text", ["0", "-7"])
+def test_a_slice_thickness_that_is_none_is_not_known(image, text):
+    path, dataset = image
+    dataset.SliceThickness = text
+    dataset.save_as(path)
+    assert read_instance(path).slice_thickness_mm is None
+
+
 def test_multi_valued_attributes_keep_every_value(image):
     path, dataset = image
     dataset.ConvolutionKernel, dataset.ImageType = ["Br38f", "3"], ["DERIVED", "SECONDARY", "PROCESSED"]

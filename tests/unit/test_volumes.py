@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.tag import Tag
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from engines.volume import Grid, Volume
@@ -204,6 +206,46 @@ def test_mixed_size_and_mixed_spacing_are_refused():
         both = Acquisition(series_instance_uid="S", part=0, instances=one.instances + other.instances)
         with pytest.raises(SeriesRefused, match=words):
             stack_slices(both)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pixel_spacing_mm": (0.0, 0.0)}, "pixel spacing 0 mm"),
+        ({"number_of_frames": 2}, "holds 2 frames; a CT image has one"),
+    ],
+)
+def test_headers_of_no_ct_image_are_refused(change, words):
+    with pytest.raises(SeriesRefused, match=words):
+        stack_slices(stack(column(0, 5, 10), **change))
+
+
+def test_one_stack_in_two_frames_of_reference_is_refused():
+    whole = stack(column(0, 5, 10))
+    first, *rest = whole.instances
+    mixed = replace(whole, instances=(replace(first, frame_of_reference_uid="1.2"), *rest))
+    with pytest.raises(SeriesRefused, match="images in 2 Frames of Reference"):
+        stack_slices(mixed)
+
+
+@pytest.mark.parametrize("slope", [b"-1", b"0 ", b"1\\1 ", b"one ", b"nan "])
+def test_a_rescale_slope_that_is_no_positive_number_is_refused(written, tmp_path, slope):
+    _, paths = written
+    dataset = pydicom.dcmread(paths[2])
+    dataset[0x00281053] = RawDataElement(Tag(0x00281053), "DS", len(slope), slope, 0, False, True)
+    dataset.save_as(paths[2])
+    with pytest.raises(SeriesRefused, match=f"{dataset.SOPInstanceUID}: rescale slope"):
+        read_volume(acquisition_of(tmp_path))
+
+
+def test_float_pixels_are_refused_by_what_is_missing(written, tmp_path):
+    _, paths = written
+    dataset = pydicom.dcmread(paths[2])
+    dataset.FloatPixelData, dataset.BitsAllocated = bytes(36 * 40 * 4), 32
+    del dataset.PixelData, dataset.BitsStored
+    dataset.save_as(paths[2])
+    with pytest.raises(SeriesRefused, match="BitsStored, PixelData missing"):
+        read_volume(acquisition_of(tmp_path))
 
 
 def test_values_that_are_not_hounsfield_units_are_refused():
