@@ -2,6 +2,7 @@
 
 import copy
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,10 +26,16 @@ from engines.configuration import find_conf
 from engines.errors import InvalidInput
 from node.errors import SettingsRefused
 
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
-"""Application Entity title: 1 to 16 characters, no backslash, no control characters (PS3.5, VR AE)."""
+AeTitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
+"""Application Entity title: 1 to 16 characters, not spaces alone, no backslash, no control characters (PS3.5, VR AE)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
-
+_LONGEST_SECONDS = 2_592_000.0
+"""30 days: longer pauses are a slip of the pen (OURS)."""
+_LONGEST_DAYS = 36_500
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
+"""Letters, digits, hyphens and dots (RFC 1123 section 2.1), and the underscore that containers are named with."""
 
 _PATHS = (
     ("storage", "data"),
@@ -47,7 +56,14 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{str(value).lower()} is neither a number nor a text")
+        return value
 
 
 class AllowedPeer(_Section):
@@ -116,7 +132,14 @@ class StorageSection(_Section):
 
     data: Path = Path("mmf-data")
     minimum_free_gib: Annotated[float, Field(ge=0)] = 2.0
-    keep_days: Annotated[int, Field(ge=0)] = 30
+    keep_days: Annotated[int, Field(ge=0, le=_LONGEST_DAYS)] = 30
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _is_named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("is empty: name the folder")
+        return value
 
 
 class CompletenessSection(_Section):
@@ -146,8 +169,20 @@ class DestinationSection(_Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 104
     commitment: bool = False
     maximum_tries: Annotated[int, Field(ge=1, le=1000)] = 12
-    first_retry_seconds: Annotated[float, Field(gt=0)] = 10.0
-    longest_retry_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    first_retry_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 10.0
+    longest_retry_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 3600.0
+
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        if value and not _HOST_NAME.fullmatch(value):
+            try:
+                ipaddress.ip_address(value)
+            except ValueError as error:
+                raise ValueError(
+                    f"'{value}' is neither a host name nor an IP address; the port stands in destination.port"
+                ) from error
+        return value
 
 
 class ModelsSection(_Section):
@@ -206,7 +241,7 @@ class WorkerSection(_Section):
 
     processes: Annotated[int, Field(ge=0, le=64)] = 1
     threads: Annotated[int, Field(ge=1, le=256)] = 2
-    lease_seconds: Annotated[float, Field(ge=5)] = 120.0
+    lease_seconds: Annotated[float, Field(ge=5, le=86_400)] = 120.0
     maximum_tries: Annotated[int, Field(ge=1, le=100)] = 3
 
 
@@ -302,7 +337,7 @@ def read_settings(
     """
     try:
         found = find_conf("node.toml", path)
-        content = tomllib.loads(found.read_text(encoding="utf-8"))
+        content = tomllib.loads(found.read_text(encoding="utf-8-sig"))
     except (InvalidInput, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsRefused([f"{path or 'node.toml'}: {error}"]) from error
     laid_over: dict[str, Mapping[str, object]] = dict(changes or {})
@@ -355,6 +390,10 @@ def _find_contradictions(settings: Settings) -> list[str]:
         faults.append(
             "destination.commitment asks an archive to keep the results, but destination.host is empty"
         )
+    if destination.commitment and listener.port == 0:
+        faults.append(
+            "destination.commitment asks the archive to call back, but listener.port 0 takes another port at each start"
+        )
     if destination.host and same_host and destination.port == listener.port:
         faults.append(f"destination {destination.host}:{destination.port} is this node's own listener")
     if settings.learning.enabled and settings.models.folder is None:
@@ -371,6 +410,11 @@ def _find_contradictions(settings: Settings) -> list[str]:
     ):
         if path is not None and not path.exists():
             faults.append(f"{name} {path} does not exist")
+        elif path is not None and path.is_dir() != (name == "models.folder"):
+            faults.append(f"{name} {path} is {'a' if path.is_dir() else 'no'} folder")
+    learning = settings.learning
+    if learning.cohort is not None and learning.cohort == learning.runs:
+        faults.append(f"learning.cohort and learning.runs are one folder, {learning.cohort}")
     if settings.storage.data.exists() and not settings.storage.data.is_dir():
         faults.append(f"storage.data {settings.storage.data} is not a folder")
     return faults

@@ -130,6 +130,8 @@ def _attempt(name: str, act: Callable[[], str]) -> Finding:
 
 def _check_data(folder: Path) -> str:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise SettingsRefused([f"{existing} is no folder: {folder} cannot be made"])
     if not os.access(existing, os.W_OK):
         raise SettingsRefused([f"{existing} cannot be written by this user"])
     return f"{folder} can be written"

@@ -67,11 +67,28 @@ def test_an_address_others_can_reach_needs_an_allow_list(tmp_path):
         ('[[listener.allowed]]\nae_title = "A\\\\B"\n', "ae_title"),
         ('[[listener.allowed]]\nae_title = "A"\naddress = "300.1.1.1"\n', "300.1.1.1"),
         ("[listener\n", "node.toml"),
+        ('[listener]\nae_title = "   "\n', "ae_title"),
+        ("[listener]\nport = true\n", "neither a number nor a text"),
+        ('[destination]\nhost = "http://pacs"\n', "neither a host name nor an IP address"),
+        ('[destination]\nhost = "pacs:104"\n', "neither a host name nor an IP address"),
+        ('[listener]\nport = 0\n[destination]\nhost = "pacs"\ncommitment = true\n', "call back"),
+        ("[destination]\nlongest_retry_seconds = inf\n", "finite"),
+        ("[storage]\nkeep_days = 99999999999\n", "keep_days"),
+        ('[storage]\ndata = ""\n', r"storage\.data: is empty"),
+        ('[clinical]\ntable = "."\n', "is a folder"),
+        ('[models]\nfolder = "node.toml"\n', "is no folder"),
+        ('[learning]\ncohort = "x"\nruns = "x"\n', "are one folder"),
     ],
 )
 def test_a_contradiction_is_refused_with_its_reason(tmp_path, text, word):
     with pytest.raises(SettingsRefused, match=word):
         read_settings(write(tmp_path, text))
+
+
+def test_a_file_with_a_byte_order_mark_and_an_ipv6_host_are_read(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text('[destination]\nhost = "fd00::7"\n', encoding="utf-8-sig")
+    assert read_settings(path).destination.host == "fd00::7"
 
 
 def test_the_command_line_wins(tmp_path):
