@@ -104,7 +104,9 @@ def start_schedule(caretaker: Caretaker, nightly: NightlyTraining | None = None)
 
     Jobs are made here, from code, and live in memory: what is due is in the database, not in the schedule.
     """
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    logging.getLogger("apscheduler").setLevel(
+        logging.ERROR
+    )  # a chore that is still busy is left out, as meant
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(2)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": _MISFIRE_SECONDS},

@@ -1,11 +1,14 @@
 """What every test may ask for: the public test data, real DICOM peers, quiet threads."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import structlog
+
+from node.log import HANDLER_NAME
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TCP_NODELAY", "1")  # DCMTK's tools wait 40 ms an object without it
@@ -58,6 +61,9 @@ def _log_of_this_test_alone():
     """A command sets the log up for its own standard error, which is closed when the next test writes a line."""
     yield
     structlog.reset_defaults()
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if one.name == HANDLER_NAME]:
+        root.removeHandler(handler)
 
 
 def pytest_collection_modifyitems(config, items):
