@@ -15,6 +15,9 @@ CONTENT_PAUSE_SECONDS = 3.0
 """Images of one pass follow each other closer than this in their content time; a longer pause may part two (OURS)."""
 JOINED_PAUSE_SECONDS = 15.0
 """Ranges of one series at different positions are taken apart when scanned further apart than this (OURS)."""
+MOST_RANGES = 4
+FEWEST_IN_RANGE = 5
+"""... in at most so many ranges of at least so many images; more or shorter ones are one pass with breathing pauses (OURS)."""
 FEWEST_BESIDE = 10
 """Parts of a series that lie beside each other, not across, must have this many images (OURS)."""
 MOST_PARTS = 12
@@ -27,11 +30,12 @@ Split = Callable[[Sequence[Instance]], Groups]
 def split_acquisitions(instances: Iterable[Instance]) -> tuple[Acquisition, ...]:
     """Returns the acquisitions of one study, those of each series in the order of their acquisition.
 
-    A CT series that is one regular stack stays whole (part 0). A series that holds several passes at the same positions is
-    split by the first attribute, or pair of attributes, that leaves nothing but regular stacks: orientation and size,
-    AcquisitionNumber, Contrast/Bolus Agent Phase, TemporalPositionIdentifier, AcquisitionTime, ContentTime, kernel, slice
-    thickness, image type, and last the order of the images. What no attribute separates cleanly comes back whole with the
-    numbers in ``refused``. Objects that are no CT images come back by series, with the reason.
+    A CT series that is one regular stack of one pass stays whole (part 0). A series that holds several passes is split by the
+    first attribute, or pair of attributes, that leaves nothing but regular stacks: orientation and size, AcquisitionNumber,
+    Contrast/Bolus Agent Phase, TemporalPositionIdentifier, AcquisitionTime, ContentTime, kernel, slice thickness, image type,
+    and last the order of the images. Where an attribute of the pass separates them but a pass lacks slices, that pass alone
+    comes back with the reason in ``refused``. What no attribute separates comes back whole with the numbers in ``refused``.
+    Objects that are no CT images come back by series, with the reason.
 
     Args:
         instances: of one study, multi-frame CT frame by frame; the same instance twice counts once.
@@ -52,7 +56,7 @@ def _split_series(uid: str, instances: tuple[Instance, ...]) -> list[Acquisition
     images = tuple(instance for instance in instances if instance.sop_class_uid in CT_STORAGE)
     rest = tuple(instance for instance in instances if instance.sop_class_uid not in CT_STORAGE)
     named, groups = "", [images]
-    if images and (_fault(images) or _is_joined(images)):
+    if images and (_fault(images) or _holds_passes(images)):
         named, groups = _find_split(images)
     if not rest:
         first = 1 if len(groups) > 1 else 0
@@ -98,28 +102,26 @@ def _fault(group: Sequence[Instance]) -> str:
     return ""
 
 
-def _is_joined(images: tuple[Instance, ...]) -> bool:
-    """Whether a regular stack was scanned in a few ranges with a pause between them (chest, then liver)."""
-    groups = _by(lambda instance: instance.acquisition_number)(images)
-    if not 2 <= len(groups) <= 4 or min(map(len, groups)) < 5:
-        return False
-    times = [[instance.acquired_at for instance in group] for group in groups]
-    if any(moment is None for group in times for moment in group):
-        return False
-    spans = sorted((min(filter(None, group)), max(filter(None, group))) for group in times)
-    pauses = [(after[0] - before[1]).total_seconds() for before, after in pairwise(spans)]
-    return max(pauses) > JOINED_PAUSE_SECONDS
+def _holds_passes(images: tuple[Instance, ...]) -> bool:
+    """Whether a stack that looks regular holds several passes all the same.
+
+    Passes half a step apart lie between each other like the slices of one; a few ranges with a pause between them (chest,
+    then liver) continue each other.
+    """
+    if any(_cross(groups) and _is_clean(groups) for groups in (split(images) for _, split in _PASS_SPLITS)):
+        return True
+    groups = _by_pause(images)
+    return 2 <= len(groups) <= MOST_RANGES and min(map(len, groups)) >= FEWEST_IN_RANGE
 
 
 def _find_split(images: tuple[Instance, ...]) -> tuple[str, Groups]:
     """Returns the first split into regular stacks, with its name; ("", one group) when there is none."""
     splits: list[tuple[str, Split]] = [
         ("orientation and size", _by(_frame)),
-        ("AcquisitionNumber", _by(lambda instance: instance.acquisition_number)),
-        ("ContrastBolusAgentPhase", _by(lambda instance: instance.contrast_bolus_agent_phase)),
-        ("TemporalPositionIdentifier", _by(lambda instance: instance.temporal_position_identifier)),
+        *_PASS_SPLITS,
         ("AcquisitionTime", _by_time(lambda instance: instance.acquired_at)),
         ("ContentTime", _by_time(lambda instance: instance.content_at)),
+        ("AcquisitionTime", _by_pause),
         ("ConvolutionKernel", _by(lambda instance: instance.convolution_kernel)),
         ("SliceThickness", _by(lambda instance: instance.slice_thickness_mm)),
         ("ImageType", _by(lambda instance: instance.image_type)),
@@ -133,7 +135,13 @@ def _find_split(images: tuple[Instance, ...]) -> tuple[str, Groups]:
         if _is_clean(groups):
             return f"{one} and {two}", groups
     groups = _by_image_order(images)
-    return ("image order", groups) if _is_clean(groups) else ("", [images])
+    if _is_clean(groups):
+        return "image order", groups
+    for name, split in _PASS_SPLITS:
+        groups = split(images)
+        if _lacks_slices_alone(groups):
+            return name, groups
+    return "", [images]
 
 
 def _is_clean(groups: Groups) -> bool:
@@ -146,6 +154,17 @@ def _is_clean(groups: Groups) -> bool:
     if min(map(len, groups)) < FEWEST_BESIDE and not _cross(groups):
         return False
     return all(_fault(group) == "" for group in groups)
+
+
+def _lacks_slices_alone(groups: Groups) -> bool:
+    """Whether a split leaves at least one stack, and nothing wrong with the others but missing slices."""
+    if not 2 <= len(groups) <= MOST_PARTS:
+        return False
+    faults = [_fault(group) for group in groups]
+    whole = [group for group, fault in zip(groups, faults, strict=True) if not fault]
+    return max(map(len, whole), default=0) >= FEWEST_BESIDE and all(
+        fault == "" or fault.startswith("missing slices") for fault in faults
+    )
 
 
 def _cross(groups: Groups) -> bool:
@@ -172,6 +191,14 @@ def _by(key: Callable[[Instance], Hashable]) -> Split:
     return split
 
 
+_PASS_SPLITS: tuple[tuple[str, Split], ...] = (
+    ("AcquisitionNumber", _by(lambda instance: instance.acquisition_number)),
+    ("ContrastBolusAgentPhase", _by(lambda instance: instance.contrast_bolus_agent_phase)),
+    ("TemporalPositionIdentifier", _by(lambda instance: instance.temporal_position_identifier)),
+)
+"""Attributes whose value names the pass."""
+
+
 def _by_time(key: Callable[[Instance], datetime | None]) -> Split:
     """A split at the longest pauses between times: as many parts as there are images at one position."""
 
@@ -189,6 +216,20 @@ def _by_time(key: Callable[[Instance], datetime | None]) -> Split:
         return [tuple(instance for _, instance in timed[a:b]) for a, b in pairwise(edges)]
 
     return split
+
+
+def _by_pause(images: Sequence[Instance]) -> Groups:
+    """A split at every long pause between acquisition times."""
+    timed = [(instance.acquired_at, instance) for instance in images if instance.acquired_at is not None]
+    if len(timed) < len(images):
+        return [tuple(images)]
+    timed.sort(key=lambda pair: pair[0])
+    groups = [[timed[0][1]]]
+    for (before, _), (after, instance) in pairwise(timed):
+        if (after - before).total_seconds() > JOINED_PAUSE_SECONDS:
+            groups.append([])
+        groups[-1].append(instance)
+    return [tuple(group) for group in groups]
 
 
 def _by_image_order(images: Sequence[Instance]) -> Groups:

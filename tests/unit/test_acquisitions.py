@@ -177,3 +177,27 @@ def test_screen_captures_inside_an_image_series_are_a_part_of_their_own():
     assert made[0].refused == ""
     assert made[1].refused.startswith("not a CT image")
     assert len({a.label for a in made}) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ({"acquisition_number": 1}, {"acquisition_number": 2}),
+        ({"temporal_position_identifier": 1}, {"temporal_position_identifier": 2}),
+        ({"acquired_at": T0}, {"acquired_at": T0 + timedelta(seconds=40)}),
+    ],
+)
+def test_passes_half_a_step_apart_do_not_become_one_volume(one, two):
+    members = images(30, **one) + images(30, first=31, start=2.5, **two)
+    parts = split_acquisitions(members)
+    assert [(a.part, len(a.instances), a.refused) for a in parts] == [(1, 30, ""), (2, 30, "")]
+    assert [a.first.position_mm for a in parts] == [(0.0, 0.0, 0.0), (0.0, 0.0, 2.5)]
+
+
+def test_pass_that_lacks_a_slice_is_refused_and_the_other_is_not():
+    whole = images(30, acquisition_number=1)
+    holed = [image for image in images(30, first=31, acquisition_number=2) if image.instance_number != 45]
+    first, second = split_acquisitions(whole + holed)
+    assert (len(first.instances), first.refused) == (30, "")
+    assert len(second.instances) == 29
+    assert second.refused.startswith("missing slices: 1")
