@@ -14,7 +14,7 @@ from node.conclusion import describe_clinical, describe_model, examined_on
 from node.dicom.volumes import read_volume
 from node.eligibility import judge_eligibility
 from node.errors import SeriesRefused
-from node.identity import judge_study
+from node.identity import flag_names, judge_study
 from node.phases.acquisitions import split_acquisitions
 from node.phases.plan import PhasePlan, list_candidates, plan_phases
 from node.phases.refusal import explain_missing
@@ -38,6 +38,7 @@ def judge_request(walk: Walk) -> NotAssessable | None:
     refusal = judge_study(walk.received)
     if refusal is not None:
         return refusal
+    walk.flags += flag_names(images)
     row = walk.request.row
     if isinstance(row, NotAssessable):
         return row

@@ -21,6 +21,22 @@ def judge_study(received: Sequence[Instance]) -> NotAssessable | None:
     return _judge_patients(images) or _judge_versions(images)
 
 
+def flag_names(images: Sequence[Instance]) -> tuple[str, ...]:
+    """Returns a flag when one patient identifier goes with several names: often one spelt twice, sometimes two people.
+
+    Args:
+        images: the CT images of the study. Case, spaces and the scripts beside the first are not compared.
+    """
+    names = {
+        " ".join(image.patient.patient_name.partition("=")[0].replace("^", " ").casefold().split())
+        for image in images
+    }
+    count = len(names - {""})
+    if count < 2:
+        return ()
+    return (f"the images carry {count} different patient names under one identifier: are all of one person?",)
+
+
 def _tell_others(received: Sequence[Instance]) -> str:
     kinds = Counter(
         (instance.modality or "no modality", instance.sop_class_uid, instance.number_of_frames)

@@ -4,6 +4,9 @@ from node.phases.plan import PhasePlan
 from node.report.record import NotAssessable, ReasonCode
 from node.study import CT_STORAGE, PhaseFinding
 
+MOST_LEFT_OUT = 4
+"""Series that are named where nothing is a phase; the report lists all."""
+
 
 def explain_missing(plan: PhasePlan, sure: float) -> NotAssessable:
     """Returns the reason of a study that lacks a phase, with the series and what is wrong with each.
@@ -36,6 +39,8 @@ def explain_missing(plan: PhasePlan, sure: float) -> NotAssessable:
         for finding in plan.findings
         if finding.phase is None and finding.acquisition.refused and _is_image(finding)
     ]
+    if all(finding.phase is None for finding in plan.findings):
+        sentences += _told_left_out(plan)
     return NotAssessable(
         code=next(code for code in _HARDEST_FIRST if code in codes), reason="; ".join(sentences)
     )
@@ -64,6 +69,17 @@ def _code_of(finding: PhaseFinding, plan: PhasePlan, sure: float) -> ReasonCode:
 def _told(finding: PhaseFinding) -> str:
     excluded = finding.excluded or "not used"
     return f"is {excluded}" if excluded.startswith("not used") else f"cannot be used: {excluded}"
+
+
+def _told_left_out(plan: PhasePlan) -> list[str]:
+    """Why the images of a study in which nothing is a phase were left out."""
+    told = [
+        f"series {finding.acquisition.label} is left out: {finding.excluded}"
+        for finding in plan.findings
+        if finding.excluded and not finding.acquisition.refused and _is_image(finding)
+    ]
+    more = len(told) - MOST_LEFT_OUT
+    return [*told[:MOST_LEFT_OUT], *([f"and {more} more"] if more > 0 else [])]
 
 
 def _is_image(finding: PhaseFinding) -> bool:
