@@ -201,9 +201,15 @@ def build_tell_failure(settings: Settings) -> TellFailure:
 
 def tell_job_failure(settings: Settings, job: Job, error: str) -> Conclusion:
     """Writes the report of a job that failed for good; the archive is told where somebody had asked for the study."""
-    out = settings.storage.data / RESULTS_NAME / str(job.job_id)
+    from node.results import find_earlier_result
+
+    data = settings.storage.data
+    out = data / RESULTS_NAME / str(job.job_id)
+    with SqliteJobs(data / DATABASE_NAME) as jobs:
+        earlier = find_earlier_result(jobs, data / RESULTS_NAME, job)
     tries = "1 try" if job.attempt == 0 else f"{job.attempt + 1} tries"
-    tell_failure(settings, _request_of(settings, job), f"the assessment failed after {tries}: {error}", out)
+    request = replace(_request_of(settings, job), earlier=earlier)
+    tell_failure(settings, request, f"the assessment failed after {tries}: {error}", out)
     return Conclusion(objects=out, outcome=FAILED, error=error)
 
 
@@ -221,7 +227,7 @@ def tell_failure(settings: Settings, request: "FolderRequest", reason: str, out:
     if not uid:
         return None
     told = request.requested or (study is not None and _has_row(settings, study))
-    failure = Failure(study_instance_uid=uid, study=study, reason=reason, told=told)
+    failure = Failure(study_instance_uid=uid, study=study, reason=reason, told=told, earlier=request.earlier)
     return write_failure(failure, out, read_clock)
 
 

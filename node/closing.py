@@ -23,6 +23,7 @@ from node.dicom.scanner import MANUFACTURER as SYNTHETIC_MANUFACTURER
 from node.report.record import NotAssessable, Report, Status
 from node.report.sources import CohortCurve, PatientCurve, ReportSources, UsedAcquisition
 from node.steps import digest_words
+from node.succession import list_replaced
 from node.walk import Walk
 
 
@@ -82,7 +83,7 @@ def gather_sources(walk: Walk) -> ReportSources:
         cohort_curves=cohort_curves,
         patient_curves=patient_curves,
         saliency=walk.saliency,
-        predecessor=None if walk.request.earlier is None else walk.request.earlier.document,
+        predecessors=() if walk.request.earlier is None else list_replaced(walk.request.earlier),
     )
 
 

@@ -1,6 +1,6 @@
 """The results folder of the node: what earlier jobs of a study left there, and the report of an assessment that failed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from node.report.json_form import read_json, write_json
 from node.report.record import ReasonCode, Report, Status
 from node.report.sources import ReportSources
 from node.study import CT_STORAGE, Study
-from node.succession import EarlierResult
+from node.succession import EarlierResult, find_standing, tell_standing
 
 log = structlog.get_logger(__name__)
 
@@ -46,30 +46,51 @@ def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResul
         job: that is about to be assessed.
     """
     repeated = bool(job.outcome)
-    own = _keep_own(results / str(job.job_id)) if job.shown_at is not None else None
-    if own is not None:
-        return replace(own, repeated=repeated)
+    found = _keep_own(results / str(job.job_id)) if job.shown_at is not None else None
+    for before in _list_superseded(jobs, results, job):
+        if found is None:
+            found = before
+        elif found.failed and found.standing is None and not before.failed:
+            found = replace(found, standing=find_standing(before))
+        if not found.failed or found.standing is not None:
+            break
+    return None if found is None else replace(found, repeated=repeated)
+
+
+def _list_superseded(jobs: JobStore, results: Path, job: Job) -> Iterator[EarlierResult]:
+    """The results that the archive has or will get of the jobs that this one supersedes, the latest first."""
     number = job.supersedes
     while number is not None:
         earlier = jobs.get(number)
         if earlier.shown_at is not None or earlier.state in _GIVEN:
             found = read_result(results / str(number))
             if found is not None:
-                return replace(found, repeated=repeated)
+                yield found
         number = earlier.supersedes
-    return None
 
 
 def _keep_own(folder: Path) -> EarlierResult | None:
-    """The latest result of a job that the archive has: as it lies there, or as an earlier try wrote it down."""
+    """The latest result of a job that the archive has: as it lies there, or as an earlier try wrote it down.
+
+    A report that tells a failure keeps what it left standing: its files have taken the place of that result's.
+    """
     form, kept = TypeAdapter(EarlierResult), folder / KEPT_NAME
-    found = read_result(folder)
-    if found is not None and found.document is not None:
-        with replaced(kept) as draft:
-            draft.write_bytes(form.dump_json(found))
-        return found
+    found, written = read_result(folder), _read_kept(folder)
+    if found is None or found.document is None:
+        return written
+    if found.failed and written is not None and written.document != found.document:
+        found = replace(found, standing=find_standing(written))
+    elif found.failed and written is not None:
+        found = written
+    with replaced(kept) as draft:
+        draft.write_bytes(form.dump_json(found))
+    return found
+
+
+def _read_kept(folder: Path) -> EarlierResult | None:
+    kept = folder / KEPT_NAME
     try:
-        return form.validate_json(kept.read_bytes()) if kept.is_file() else None
+        return TypeAdapter(EarlierResult).validate_json(kept.read_bytes()) if kept.is_file() else None
     except ValidationError as error:
         log.warning("an earlier result cannot be read and is not named as predecessor", error=str(error))
         return None
@@ -110,12 +131,14 @@ class Failure:
         study: what could be read of it; None when nothing could.
         reason: the error in words.
         told: whether objects for the archive are made: somebody had asked for the assessment.
+        earlier: the study's latest result, which is named: one that tells a failure is replaced, any other stands.
     """
 
     study_instance_uid: str
     study: Study | None
     reason: str
     told: bool
+    earlier: EarlierResult | None = None
 
 
 def write_failure(failure: Failure, out: Path, now: Callable[[], datetime]) -> Report:
@@ -136,19 +159,28 @@ def write_failure(failure: Failure, out: Path, now: Callable[[], datetime]) -> R
     study = failure.study
     received = () if study is None else tuple(one for one in study.instances if not one.ours)
     images = tuple(one for one in received if one.sop_class_uid in CT_STORAGE)
+    earlier = failure.earlier
+    standing = find_standing(earlier)
     report = Report(
         study_instance_uid=failure.study_instance_uid,
         status=Status.FAILED,
         concluded_at=now(),
         reason_code=ReasonCode.PROCESSING_FAILED,
         reason=" ".join(failure.reason.split()),
+        flags=() if standing is None else (tell_standing(standing),),
         software_version=version("mmf-node"),
         synthetic=any(one.manufacturer == SYNTHETIC_MANUFACTURER for one in images),
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / REPORT_NAME).write_text(write_json(report), encoding="utf-8")
     if failure.told and images:
-        report = write_objects(report, ReportSources(instance=images[0]), out)
+        failed_before = earlier.document if earlier is not None and earlier.failed else None
+        sources = ReportSources(
+            instance=images[0],
+            predecessors=() if failed_before is None else (failed_before,),
+            standing=None if standing is None else standing.document,
+        )
+        report = write_objects(report, sources, out)
     log.error(
         "assessment failed",
         study=report.study_instance_uid,

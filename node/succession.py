@@ -2,11 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from engines.phase import ASSESSED_PHASES, Phase
 from node.phases.plan import PhasePlan
 from node.report.record import ClinicalEntry, ModelEntry, NotAssessable, PhaseEntry, Report, Status
+from node.report.sources import DocumentPlace
 from node.study import Acquisition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingResult:
+    """A result that an attempt which failed left standing.
+
+    Attributes:
+        document: SOP Instance UID and Series Instance UID of its Structured Report.
+        concluded_at: aware UTC.
+    """
+
+    document: DocumentPlace
+    concluded_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +32,19 @@ class EarlierResult:
         document: SOP Instance UID and Series Instance UID of its Structured Report; None when it made no objects.
         images: SOP Instance UIDs of all that the document names as its evidence, the used slices among them.
         repeated: an operator had the assessment repeated: a new result is made, whatever it says.
+        standing: of a report that tells a failure, the result before it, which it did not replace; None when there is none.
     """
 
     report: Report
-    document: tuple[str, str] | None
+    document: DocumentPlace | None
     images: frozenset[str] = frozenset()
     repeated: bool = False
+    standing: StandingResult | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it tells a failure: it replaces nothing but other failures."""
+        return self.report.status == Status.FAILED
 
 
 def stands(
@@ -72,13 +94,43 @@ def says_the_same(earlier: EarlierResult, refusal: NotAssessable | None) -> bool
 
 def tell_replacement(earlier: EarlierResult) -> str:
     """Returns the sentence that a result says about the one it replaces."""
-    if earlier.report.status == Status.FAILED:
+    if earlier.failed:
         why = "that attempt failed"
     elif earlier.repeated:
         why = "the assessment was repeated on an operator's word"
     else:
         why = "the study has changed since"
-    return f"this result replaces the one of {earlier.report.concluded_at:%Y-%m-%d %H:%M} UTC: {why}"
+    told = f"this result replaces the one of {_tell_time(earlier.report.concluded_at)}: {why}"
+    if earlier.standing is None:
+        return told
+    return f"{told}, and the one of {_tell_time(earlier.standing.concluded_at)}, which stood until now"
+
+
+def list_replaced(earlier: EarlierResult) -> tuple[DocumentPlace, ...]:
+    """Returns the documents that a result with a conclusion replaces: the latest, and what stood beside a failure."""
+    standing = None if earlier.standing is None else earlier.standing.document
+    return tuple(place for place in (earlier.document, standing) if place is not None)
+
+
+def find_standing(earlier: EarlierResult | None) -> StandingResult | None:
+    """Returns the result that stays valid when the new attempt fails; None when no earlier one can be named."""
+    if earlier is None or earlier.failed:
+        return None if earlier is None else earlier.standing
+    if earlier.document is None:
+        return None
+    return StandingResult(document=earlier.document, concluded_at=earlier.report.concluded_at)
+
+
+def tell_standing(standing: StandingResult) -> str:
+    """Returns the sentence that the report of a failure says about the result that it does not replace."""
+    return (
+        f"the result of {_tell_time(standing.concluded_at)} stands: this attempt failed and does not replace it"
+        f" (Structured Report {standing.document[0]})"
+    )
+
+
+def _tell_time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _same_pass(before: PhaseEntry | None, images: frozenset[str], plan: PhasePlan, phase: Phase) -> bool:

@@ -104,8 +104,9 @@ def _source_digests(sources: ReportSources, source: Dataset, masks: dict[Phase, 
         digests.append(_digest(cohort.endpoint.encode(), cohort.group.encode(), *_curve_bytes(cohort.curve)))
     for own in sources.patient_curves:
         digests.append(_digest(own.endpoint.encode(), *_curve_bytes(own.curve)))
-    if sources.predecessor is not None:
-        digests.append(_digest(" ".join(sources.predecessor).encode()))
+    digests += [_digest(" ".join(place).encode()) for place in sources.predecessors]
+    if sources.standing is not None:
+        digests.append(_digest(b"standing", " ".join(sources.standing).encode()))
     for entry in sources.saliency:
         digests.append(_digest(entry.endpoint.encode(), entry.network.encode(), entry.volume.array.tobytes()))
     return digests
@@ -130,6 +131,8 @@ def _write_checked(
     known = {instance.sop_instance_uid for used in sources.used for instance in used.acquisition.instances}
     known |= {sources.instance.sop_instance_uid}
     known |= {str(dataset.SOPInstanceUID) for _, _, dataset in objects}
+    known |= {document for document, _ in sources.predecessors}
+    known |= set() if sources.standing is None else {sources.standing[0]}
     folder = out / OBJECTS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.dcm"):

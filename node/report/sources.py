@@ -10,6 +10,9 @@ from engines.plots import SurvivalCurve
 from engines.volume import Volume
 from node.study import Acquisition, Instance
 
+DocumentPlace = tuple[str, str]
+"""SOP Instance UID and Series Instance UID of a document of the same study."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UsedAcquisition:
@@ -69,7 +72,8 @@ class ReportSources:
         lesions: labels 1..n on the same grid, 0 outside; None when nothing was segmented.
         cohort_curves: training cohort's curves, for the plot beside this patient's.
         patient_curves: this patient's curves; where absent, the horizons of the report are drawn alone.
-        predecessor: SOP Instance UID and Series Instance UID of the SR that this result corrects.
+        predecessors: the Structured Reports that this result replaces.
+        standing: the Structured Report of an earlier result that stays valid beside this one; None when there is none.
 
     Raises:
         InvalidInput: two acquisitions of one phase, or masks without the portal-venous acquisition.
@@ -82,7 +86,8 @@ class ReportSources:
     cohort_curves: tuple[CohortCurve, ...] = ()
     patient_curves: tuple[PatientCurve, ...] = ()
     saliency: tuple[SaliencyMap, ...] = field(default=())
-    predecessor: tuple[str, str] | None = None
+    predecessors: tuple[DocumentPlace, ...] = ()
+    standing: DocumentPlace | None = None
 
     def __post_init__(self) -> None:
         phases = [used.phase for used in self.used]

@@ -175,14 +175,13 @@ def _identity_faults(dataset: Dataset, study_instance_uid: str) -> Iterator[str]
 def _uid_faults(dataset: Dataset, known_uids: frozenset[str]) -> Iterator[str]:
     """Every UID is one, and every instance that is referred to is known."""
     strangers: set[str] = set()
-    predecessors = _referenced(dataset, "PredecessorDocumentsSequence")
     for element in dataset.iterall():
         if element.VR != "UI":
             continue
         for value in element.value if element.VM > 1 else [element.value]:
             if value and not UID(value).is_valid:
                 yield f"{element.keyword} holds {value!r}, no UID"
-        if element.tag == _REFERENCED_INSTANCE and str(element.value) not in known_uids | predecessors:
+        if element.tag == _REFERENCED_INSTANCE and str(element.value) not in known_uids:
             strangers.add(str(element.value))
     for uid in sorted(strangers):
         yield f"refers to instance {uid}, which is neither of the study's used slices nor of this result"

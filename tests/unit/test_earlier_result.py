@@ -1,15 +1,20 @@
 """The result that a job which is assessed again replaces: its own first one, for as long as the archive has it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from pydicom import dcmread
 
 from node.app import clear_results
 from node.job import Job, JobState
 from node.report.bundle import write_objects
 from node.report.json_form import read_json
-from node.results import find_earlier_result
+from node.report.record import Status
+from node.results import Failure, find_earlier_result, write_failure
+from node.study import Study
+from node.succession import list_replaced, tell_replacement
 from tests.report_study import make_failure, make_sources
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -47,3 +52,92 @@ def test_a_job_that_is_taken_up_again_replaces_its_own_result_after_a_try_that_w
     assert find_earlier_result(None, made, replace(JOB, shown_at=None)) is None
     (made / "1" / "replaced.json").write_text("{")
     assert find_earlier_result(None, made, JOB) is None
+
+
+@pytest.fixture
+def job_with_result(tmp_path):
+    """A results folder with the good result of job 1, the scanner's instance, and the path of that result's document."""
+    (tmp_path / "scanner").mkdir()
+    sources = make_sources(tmp_path / "scanner")
+    report = write_objects(make_failure(), sources, tmp_path / "results" / "1")
+    document = next(entry for entry in report.objects if entry.kind == "SR")
+    return SimpleNamespace(
+        results=tmp_path / "results", instance=sources.instance, good=document.sop_instance_uid
+    )
+
+
+def fail(given, job, hours, jobs=None):
+    """One more assessment that fails for good, as the worker tells it; returns its Structured Report."""
+    out = given.results / str(job.job_id)
+    find_earlier_result(jobs, given.results, job)  # every try looks, then clears
+    clear_results(out)
+    earlier = find_earlier_result(jobs, given.results, job)
+    study = Study(study_instance_uid=given.instance.study_instance_uid, instances=(given.instance,))
+    failure = Failure(
+        study_instance_uid=study.study_instance_uid,
+        study=study,
+        reason=f"a fault of ours, number {hours}",
+        told=True,
+        earlier=earlier,
+    )
+    report = write_failure(failure, out, lambda: NOW + timedelta(hours=hours))
+    assert report.status is Status.FAILED
+    return dcmread(out / "dicom" / "SR.dcm"), report
+
+
+def predecessors(document):
+    return [
+        series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for study in document.get("PredecessorDocumentsSequence", ())
+        for series in study.ReferencedSeriesSequence
+    ]
+
+
+def other_evidence(document):
+    return {
+        series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for study in document.get("PertinentOtherEvidenceSequence", ())
+        for series in study.ReferencedSeriesSequence
+    }
+
+
+def test_a_failure_names_the_good_result_and_does_not_replace_it_and_the_next_result_replaces_both(
+    job_with_result,
+):
+    given = job_with_result
+    first, report = fail(given, JOB, 1)
+    assert predecessors(first) == []
+    assert given.good in other_evidence(first)
+    (sentence,) = report.flags
+    assert sentence.startswith("the result of 2026-03-05 14:07 UTC stands: this attempt failed and does not")
+    assert given.good in sentence
+    second, report = fail(given, JOB, 2)
+    assert predecessors(second) == [first.SOPInstanceUID], "a failure replaces the failure before it"
+    assert given.good in other_evidence(second)
+    assert given.good in report.flags[0]
+    last = find_earlier_result(None, given.results, JOB)
+    assert [uid for uid, _ in list_replaced(last)] == [second.SOPInstanceUID, given.good]
+    assert tell_replacement(last) == (
+        "this result replaces the one of 2026-03-02 14:00 UTC: that attempt failed, and the one of 2026-03-05 14:07 UTC,"
+        " which stood until now"
+    )
+
+
+def test_a_failure_of_a_study_that_grew_names_the_result_of_the_job_before(job_with_result):
+    given = job_with_result
+    grown = replace(JOB, job_id=2, supersedes=1, outcome="", shown_at=None)
+    queue = SimpleNamespace(get=lambda number: {1: replace(JOB, state=JobState.DONE)}[number])
+    failed, _ = fail(given, grown, 1, queue)
+    assert predecessors(failed) == []
+    assert given.good in other_evidence(failed)
+    told = replace(grown, outcome="failed", shown_at=NOW, state=JobState.RUNNING)
+    found = find_earlier_result(queue, given.results, told)
+    assert [uid for uid, _ in list_replaced(found)] == [failed.SOPInstanceUID, given.good]
+
+
+def test_a_first_failure_names_nothing(job_with_result):
+    given = job_with_result
+    failed, report = fail(given, replace(JOB, job_id=3, outcome="", shown_at=None), 1)
+    assert predecessors(failed) == []
+    assert given.good not in other_evidence(failed)
+    assert report.flags == ()

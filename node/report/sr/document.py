@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from engines.phase import REFERENCE_PHASE, Phase
 from node.report import codes
@@ -84,8 +84,13 @@ def build_document(
     )
     stamp(document, envelope, PLACE, sop_instance_uid=envelope.uid("instance", PLACE.kind))
     document.PreliminaryFlag = "PRELIMINARY"
-    if sources.predecessor is not None:
-        document.PredecessorDocumentsSequence = Sequence([_predecessor(envelope, *sources.predecessor)])
+    if sources.predecessors:
+        places = [_refer_document(*place) for place in sources.predecessors]
+        document.PredecessorDocumentsSequence = Sequence([_refer_study(envelope, places)])
+    if sources.standing is not None:
+        # other evidence, for a predecessor would be replaced; all images of ours are evidence of the current procedure
+        study = _refer_study(envelope, [_refer_document(*sources.standing)])
+        document.PertinentOtherEvidenceSequence = Sequence([study])
     return document
 
 
@@ -161,15 +166,19 @@ def _body(
     ]
 
 
-def _predecessor(envelope: Envelope, sop_instance_uid: str, series_instance_uid: str) -> Dataset:
-    """Source: PS3.3 C.17.2.3 (Predecessor Documents Sequence), Table 10-3 references."""
+def _refer_study(envelope: Envelope, series: list[Dataset]) -> Dataset:
+    """Source: PS3.3 C.17.2.3 (Predecessor Documents, Pertinent Other Evidence) and Table C.17-3, one item a study."""
+    study = Dataset()
+    study.StudyInstanceUID = envelope.report.study_instance_uid
+    study.ReferencedSeriesSequence = Sequence(series)
+    return study
+
+
+def _refer_document(sop_instance_uid: str, series_instance_uid: str) -> Dataset:
     instance = Dataset()
-    instance.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.34"
+    instance.ReferencedSOPClassUID = Comprehensive3DSRStorage
     instance.ReferencedSOPInstanceUID = sop_instance_uid
     series = Dataset()
     series.SeriesInstanceUID = series_instance_uid
     series.ReferencedSOPSequence = Sequence([instance])
-    study = Dataset()
-    study.StudyInstanceUID = envelope.report.study_instance_uid
-    study.ReferencedSeriesSequence = Sequence([series])
-    return study
+    return series

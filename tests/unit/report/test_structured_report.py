@@ -195,9 +195,24 @@ def test_comprehensive_sr_holds_the_same_content(document):
     assert document.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
 
 
-def test_a_corrected_result_names_its_predecessor(envelope, sources):
-    corrected = replace(ReportSources(instance=sources.instance), predecessor=("1.2.3", "1.2.4"))
+def test_a_corrected_result_names_what_it_replaces(envelope, sources):
+    corrected = replace(
+        ReportSources(instance=sources.instance), predecessors=(("1.2.3", "1.2.4"), ("1.2.5", "1.2.6"))
+    )
     document = build_document(envelope, corrected, {}, {})
-    series = document.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    (study,) = document.PredecessorDocumentsSequence
+    assert [
+        (series.SeriesInstanceUID, series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for series in study.ReferencedSeriesSequence
+    ] == [("1.2.4", "1.2.3"), ("1.2.6", "1.2.5")]
+
+
+def test_a_document_that_stays_valid_is_named_as_evidence_and_never_as_predecessor(envelope, sources):
+    beside = replace(ReportSources(instance=sources.instance), standing=("1.2.3", "1.2.4"))
+    document = build_document(envelope, beside, {}, {})
+    assert "PredecessorDocumentsSequence" not in document
+    (study,) = document.PertinentOtherEvidenceSequence
+    assert study.StudyInstanceUID == envelope.report.study_instance_uid
+    (series,) = study.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == "1.2.4"
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3"
