@@ -83,6 +83,8 @@ COLUMNS = (
     "regimen",
 )
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What spreadsheets write instead of commas in some countries."""
 _MISSING = ("", "unknown", "nan", "na", "n/a")
 _MOST_FAULTS_SHOWN = 50
 _AGE_TOLERANCE_YEARS = 1.0
@@ -402,6 +404,12 @@ _EXPECTED: Mapping[Callable[[str], object], str] = {
 
 
 def _faults_of_header(header: Sequence[str]) -> list[str]:
+    if len(header) == 1:
+        for mark, name in _OTHER_SEPARATORS.items():
+            if mark in header[0]:
+                return [
+                    f"the columns are separated by {name}; expected commas (save it as CSV UTF-8, comma delimited)"
+                ]
     faults = [f"column '{name}' is there {n} times" for name, n in Counter(header).items() if n > 1]
     if "patient_id" not in header:
         faults.append("column 'patient_id' is missing")

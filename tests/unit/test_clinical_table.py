@@ -178,6 +178,13 @@ def test_the_second_row_of_a_patient_is_a_fault(tmp_path):
     ]
 
 
+def test_a_table_separated_by_semicolons_is_told_so(tmp_path):
+    path = tmp_path / "clinical.csv"
+    path.write_text("patient_id;ecog\nP1;1\n")
+    with pytest.raises(InvalidInput, match="separated by semicolons; expected commas"):
+        read_clinical_table(path)
+
+
 def test_every_variable_has_a_column_and_the_docstring_names_each(tmp_path):
     assert set(VARIABLE_COLUMNS) == set(Variable)
     text = __import__("engines.clinical.table", fromlist=["x"]).__doc__
