@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engines.acquisition import FILE_NAME as ACQUISITION
 from engines.acquisition import CtProtocol, read_protocol
-from engines.case import Case, check_case, list_cases
+from engines.case import Case, check_case, hash_file, list_cases
 from engines.clinical.examinations import FILE_NAME as RESPONSE
 from engines.clinical.examinations import FirstResponse, first_response, read_examinations
 from engines.clinical.treatment import FILE_NAME as TREATMENT
@@ -154,7 +154,7 @@ def read_fit_cohort(
     )
     return FitCohort(
         name=folder.resolve().name,
-        digest=_digest(manifests, data.splits),
+        digest=_digest(paths, data.splits),
         synthetic=synthetic[0],
         data=data,
         clinical=tuple(
@@ -174,7 +174,7 @@ def read_fit_cohort(
 
 
 def digest_cohort(folder: Path, *, seed: int = 0) -> str:
-    """Returns the ``FitCohort.digest`` of a cohort from its manifests alone; no image is read.
+    """Returns the ``FitCohort.digest`` of a cohort from its manifests and what lies unsealed beside them.
 
     Args:
         folder: of the cohort.
@@ -188,14 +188,21 @@ def digest_cohort(folder: Path, *, seed: int = 0) -> str:
     checked = [check_case(path, ("outcomes.json",)) for path in paths]
     splits = assign_splits(folder, checked, seed)
     words = [splits[identity.case_id] for _, identity in checked]
-    return _digest([_manifest(path) for path in paths], words)
+    return _digest(paths, words)
 
 
-def _digest(manifests: Sequence[Mapping[str, Any]], splits: Sequence[Split]) -> str:
-    """Over ids, splits and the hashes of the files that a fit reads."""
+def _digest(paths: Sequence[Path], splits: Sequence[Split]) -> str:
+    """Over ids, splits and the hashes of the files that a fit reads, also of those put beside a sealed case."""
     digest = hashlib.sha256()
-    for manifest, split in zip(manifests, splits, strict=True):
-        files = {name: sha256 for name, sha256 in manifest["files"].items() if name in READ_FILES}
+    for path, split in zip(paths, splits, strict=True):
+        manifest = _manifest(path)
+        sealed = manifest["files"]
+        files = {name: sealed[name] for name in READ_FILES if name in sealed}
+        files |= {
+            name: hash_file(path / name)
+            for name in READ_FILES
+            if name not in sealed and (path / name).is_file()
+        }
         words = [manifest["case_id"], manifest["patient_key"], split.value, files]
         digest.update(json.dumps(words, sort_keys=True).encode())
     return digest.hexdigest()

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from engines.acquisition import CtProtocol, PhaseProtocol, write_protocol
+from engines.acquisition import FILE_NAME as ACQUISITION_FILE
+from engines.acquisition import CtProtocol, PhaseProtocol, read_protocol, write_protocol
 from engines.case import (
     Case,
     CaseIdentity,
@@ -19,7 +20,8 @@ from engines.case import (
     write_json,
 )
 from engines.clinical.regimen import Regimen
-from engines.clinical.treatment import Treatment, write_treatment
+from engines.clinical.treatment import FILE_NAME as TREATMENT_FILE
+from engines.clinical.treatment import Treatment, read_treatment, write_treatment
 from engines.clinical.variables import ClinicalVariables, Value, Variable, encode_variables
 from engines.errors import CaseRefused
 from engines.network_input import Preprocessing, network_input
@@ -30,6 +32,8 @@ from node.cohort.swap import drafted_case, put_case
 from node.study import Instance
 
 PROVENANCE = "provenance"
+TREATMENT = TREATMENT_FILE.removesuffix(".json")
+ACQUISITION = ACQUISITION_FILE.removesuffix(".json")
 PROVENANCE_SCHEMA = "mmf-provenance"
 PROVENANCE_VERSION = 1
 
@@ -51,6 +55,27 @@ class ResultUse:
 
     shown: bool = False
     model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFacts:
+    """What a site knows of a case beside images and clinical variables, as the case states it.
+
+    Attributes:
+        regimen: agents in words; "" = not known.
+        scan_age_days: from the scan to the first dose; None = not known.
+        centre: pseudonym of the hospital; "" = not stated.
+    """
+
+    regimen: str
+    scan_age_days: int | None
+    centre: str
+
+    def agree(self, later: "CaseFacts") -> bool:
+        """Returns whether nothing stated has changed; a first dose that an import told later stands in follow_up.json."""
+        ages = (self.scan_age_days, later.scan_age_days)
+        same_age = None in ages or ages[0] == ages[1]
+        return same_age and (self.regimen, self.centre) == (later.regimen, later.centre)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,6 +104,13 @@ class CaseSource:
     digest: str = ""
     centre: str = ""
     result: ResultUse = field(default_factory=ResultUse)
+
+
+def state_facts(regimen: Regimen | None, scan_age_days: int | None, centre: str) -> CaseFacts:
+    """Returns facts as a case states them."""
+    return CaseFacts(
+        regimen="" if regimen is None else regimen.text(), scan_age_days=scan_age_days, centre=centre
+    )
 
 
 def write_case(
@@ -123,13 +155,32 @@ def read_source_digest(folder: Path) -> str:
     Raises:
         CaseRefused: the case is damaged or has no provenance.
     """
+    return str(_read_provenance(*check_case(folder)).get("source", ""))
+
+
+def read_facts(folder: Path) -> CaseFacts:
+    """Returns what an exported case states of treatment, age of the scan and centre.
+
+    Raises:
+        CaseRefused: the case is damaged or has no provenance.
+    """
     case, identity = check_case(folder)
+    age = _read_provenance(case, identity).get("scan_age_days")
+    treatment, protocol = Treatment(), CtProtocol()
+    if case.has(TREATMENT):
+        treatment = read_treatment(case.read_json(TREATMENT), identity.case_id)
+    if case.has(ACQUISITION):
+        protocol = read_protocol(case.read_json(ACQUISITION), identity.case_id)
+    return state_facts(treatment.regimen, age if isinstance(age, int) else None, protocol.centre)
+
+
+def _read_provenance(case: Case, identity: CaseIdentity) -> Mapping[str, object]:
     if not case.has(PROVENANCE):
         raise CaseRefused(f"case {identity.case_id} has no {PROVENANCE}.json: it was not made by an export")
     content = case.read_json(PROVENANCE)
     if not isinstance(content, dict) or content.get("schema") != PROVENANCE_SCHEMA:
         raise CaseRefused(f"case {identity.case_id}: {PROVENANCE}.json is not of schema {PROVENANCE_SCHEMA}")
-    return str(content.get("source", ""))
+    return content
 
 
 def read_image_hashes(cohort: Path) -> dict[str, str]:

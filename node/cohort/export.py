@@ -20,8 +20,10 @@ from node.clinical.matching import match_row
 from node.cohort.case import (
     CaseSource,
     hash_reference_volume,
+    read_facts,
     read_image_hashes,
     read_source_digest,
+    state_facts,
     write_case,
 )
 from node.cohort.linkage import Linkage, LinkedCase, LinkedPatient
@@ -236,9 +238,17 @@ class Exporter:
             json.dumps(known, sort_keys=True),
             json.dumps(asdict(self.plan.preprocessing), sort_keys=True),
         )
+        row, start = applicant.row, self.linkage.patients[applicant.patient.key].treatment_start
+        day = applicant.scan.examined_on
+        facts = state_facts(
+            None if row is None else row.regimen,
+            None if start is None or day is None else (start - day).days,
+            self.plan.centre,
+        )
         fate = Fate.EXPORTED
         if self._holds(case_id):
-            if read_source_digest(self.plan.cohort / case_id) == digest:
+            folder = self.plan.cohort / case_id
+            if read_source_digest(folder) == digest and read_facts(folder).agree(facts):
                 for other in others if not self.plan.dry_run else ():
                     remove_case(self.plan.cohort, other.case_id)
                 self._conclude(found, Fate.REPLACED if others else Fate.PRESENT, case_id=case_id)
@@ -263,8 +273,6 @@ class Exporter:
             self._exclude(found, Exclusion.DUPLICATE_IMAGES, f"the voxels are those of case {twin}")
             found.discard()
             return False
-        row, start = applicant.row, self.linkage.patients[applicant.patient.key].treatment_start
-        day = applicant.scan.examined_on
         source = CaseSource(
             case=prepared.case,
             identity=prepared.identity,
@@ -272,7 +280,7 @@ class Exporter:
             instances=found.images,
             clinical=None if row is None else row.variables,
             regimen=None if row is None else row.regimen,
-            scan_age_days=None if start is None or day is None else (start - day).days,
+            scan_age_days=facts.scan_age_days,
             digest=digest,
             centre=self.plan.centre,
             result=found.result,

@@ -9,6 +9,7 @@ from datetime import date
 import pytest
 
 from engines.case import check_case
+from engines.clinical.regimen import parse_regimen
 from engines.clinical.table import ClinicalTable
 from engines.errors import CaseRefused
 from engines.network_input import Preprocessing
@@ -131,6 +132,42 @@ def test_a_changed_study_is_never_written_over_silently(tmp_path):
     (replaced,) = export(tmp_path, [study], changed, replace=True)
     assert replaced.fate == Fate.REPLACED
     assert (tmp_path / "cohort" / name / "case.json").read_bytes() != sealed
+
+
+@pytest.mark.parametrize(
+    ("changes", "centre"),
+    [
+        ({"regimen": parse_regimen("camrelizumab+apatinib")}, "site-a"),
+        ({"start": date(2024, 5, 27)}, "site-a"),
+        ({}, "site-b"),
+    ],
+    ids=["regimen", "first dose", "centre"],
+)
+def test_a_fact_that_changed_after_the_export_is_told_and_written_when_asked(tmp_path, changes, centre):
+    study = make_study(tmp_path, 1)
+    export(tmp_path, [study], centre="site-a")
+    (name,) = cases_in(tmp_path)
+    sealed = (tmp_path / "cohort" / name / "case.json").read_bytes()
+    rows = [make_row(1, **changes)]
+    (kept,) = export(tmp_path, [study], rows, centre=centre)
+    assert (kept.fate, kept.reason) == (Fate.EXCLUDED, Exclusion.CHANGED_SINCE_EXPORT)
+    assert (tmp_path / "cohort" / name / "case.json").read_bytes() == sealed
+    (written,) = export(tmp_path, [study], rows, centre=centre, replace=True)
+    assert written.fate is Fate.REPLACED
+    assert (tmp_path / "cohort" / name / "case.json").read_bytes() != sealed
+    (again,) = export(tmp_path, [study], rows, centre=centre)
+    assert again.fate is Fate.PRESENT
+
+
+def test_a_first_dose_that_only_an_import_told_changes_no_case(tmp_path):
+    study = make_study(tmp_path, 1)
+    export(tmp_path, [study], [make_row(1, start=None)])
+    linkage = Linkage.open(tmp_path / "linkage")
+    (patient,) = linkage.patients.values()
+    linkage.note_start(patient, date(2024, 5, 20))
+    linkage.save()
+    (again,) = export(tmp_path, [study], [make_row(1, start=None)])
+    assert again.fate is Fate.PRESENT
 
 
 def test_a_replaced_case_keeps_its_outcomes(tmp_path):

@@ -49,6 +49,22 @@ def test_everything_comes_back_as_it_was_written(written):
     assert np.isnan(read.features.columns(["no such feature"])).all()
 
 
+@pytest.mark.parametrize("name", ["outcomes.json", "treatment.json", "response.json", "clinical.json"])
+def test_the_digest_follows_a_file_that_was_put_beside_a_sealed_case(written, name):
+    folder, cohort = written
+    path = folder / "case-0001" / name
+    content = path.read_bytes()
+    path.unlink()
+    seal(folder, "case-0001", cohort.data.patient_keys[1])
+    without = digest_cohort(folder)
+    path.write_bytes(content)
+    beside = digest_cohort(folder)
+    path.write_bytes(content + b"\n")
+    assert len({without, beside, digest_cohort(folder)}) == 3
+    path.write_bytes(content)
+    assert read_fit_cohort(folder, SMALL).digest == beside
+
+
 def test_the_digest_follows_what_is_fitted_and_nothing_else(written):
     folder, _ = written
     before = read_fit_cohort(folder, SMALL).digest
