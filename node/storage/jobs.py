@@ -1,40 +1,28 @@
 """The queue of assessments in SQLite: leases, legal moves, retries, and a history that tells every move."""
 
-import hashlib
 import sqlite3
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from engines.errors import InvalidInput
 from node.errors import JobMoveRefused
 from node.job import Job, JobState, check_move
-from node.ports import FAILED, UNCHANGED, Answer, Conclusion, Delivery
-from node.storage.database import decode_time, encode_time, open_database, write_transaction
-from node.storage.index import CT_IMAGE_STORAGE
+from node.ports import FAILED, UNCHANGED, Conclusion, Delivery
+from node.storage.database import encode_time, open_database, write_transaction
+from node.storage.deliveries import STORED, forget_deliveries, read_deliveries, write_deliveries
+from node.storage.job_table import JobMove, decode_job, digest_images, note_move, read_moves, read_row
+from node.storage.leases import check_owner, claim_job, is_any_due, recover_jobs, renew_lease
 
 log = structlog.get_logger(__name__)
 
 MAXIMUM_RESULTS_PER_STUDY = 5
 """Jobs of one study, those that changed nothing left out; a study that keeps growing after this many stops being
 re-assessed (dicom.md, section 1)."""
-
-_STORED = (Answer.STORED, Answer.STORED_WITH_WARNING)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobMove:
-    """One line of a job's history."""
-
-    at: datetime
-    state: JobState
-    detail: str
 
 
 class SqliteJobs:
@@ -65,7 +53,7 @@ class SqliteJobs:
             The job, or None when a job with the very same images exists or the study has had its share of results.
         """
         with self._lock, write_transaction(self._connection) as connection:
-            digest, images = _digest_images(connection, study_instance_uid)
+            digest, images = digest_images(connection, study_instance_uid)
             connection.execute(
                 "UPDATE study SET taken_up = ? WHERE study_instance_uid = ?", (images, study_instance_uid)
             )
@@ -79,7 +67,7 @@ class SqliteJobs:
                     "UPDATE job SET instances_digest = ?, updated_at = ? WHERE job_id = ?",
                     (digest, encode_time(now), jobs[0]["job_id"]),
                 )
-                _note(connection, jobs[0]["job_id"], now, JobState.WAITING, f"{images} images now")
+                note_move(connection, jobs[0]["job_id"], now, JobState.WAITING, f"{images} images now")
                 return self.get(jobs[0]["job_id"])
             if sum(row["outcome"] != UNCHANGED for row in jobs) >= MAXIMUM_RESULTS_PER_STUDY:
                 log.warning(
@@ -101,7 +89,7 @@ class SqliteJobs:
                 ),
             )
             job_id = int(cursor.lastrowid or 0)
-            _note(connection, job_id, now, JobState.WAITING, f"{images} images")
+            note_move(connection, job_id, now, JobState.WAITING, f"{images} images")
             return self.get(job_id)
 
     def claim(self, state: JobState, owner: str, now: datetime, lease_seconds: float) -> Job | None:
@@ -110,38 +98,17 @@ class SqliteJobs:
         A job in WAITING moves to RUNNING, unless another job of its study is being assessed; a job in SENDING stays
         there. A job whose lease ran out can be claimed again.
         """
-        moment = encode_time(now)
-        if not self._any_due(state, moment):
-            return None
-        with self._lock, write_transaction(self._connection) as connection:
-            row = connection.execute(
-                "SELECT job_id FROM job AS due WHERE state = ? AND due_at <= ? "
-                "AND (lease_until IS NULL OR lease_until < ?) AND NOT EXISTS (SELECT 1 FROM job AS other "
-                "WHERE other.study_instance_uid = due.study_instance_uid AND other.state = 'RUNNING' "
-                "AND due.state = 'WAITING') ORDER BY due_at, job_id LIMIT 1",
-                (state, moment, moment),
-            ).fetchone()
-            if row is None:
+        with self._lock:
+            if not is_any_due(self._connection, state, now):
                 return None
-            after = JobState.RUNNING if state is JobState.WAITING else state
-            if after is not state:
-                check_move(state, after)
-                _note(connection, row["job_id"], now, after, owner)
-            connection.execute(
-                "UPDATE job SET state = ?, lease_owner = ?, lease_until = ?, updated_at = ? WHERE job_id = ?",
-                (after, owner, encode_time(now + timedelta(seconds=lease_seconds)), moment, row["job_id"]),
-            )
-            return self.get(row["job_id"])
+        with self._lock, write_transaction(self._connection) as connection:
+            job_id = claim_job(connection, state, owner, now, lease_seconds)
+            return None if job_id is None else self.get(job_id)
 
     def renew(self, job_id: int, owner: str, until: datetime) -> bool:
         """Prolongs a lease; False when ``owner`` no longer holds it."""
         with self._lock:
-            return bool(
-                self._connection.execute(
-                    "UPDATE job SET lease_until = ? WHERE job_id = ? AND lease_owner = ?",
-                    (encode_time(until), job_id, owner),
-                ).rowcount
-            )
+            return renew_lease(self._connection, job_id, owner, until)
 
     def recover(
         self, now: datetime, maximum_tries: int, *, owner: str | None = None, blame: bool = True
@@ -157,32 +124,8 @@ class SqliteJobs:
             blame: False when the worker was told to stop: the try does not count.
         """
         with self._lock, write_transaction(self._connection) as connection:
-            rows = connection.execute(
-                "SELECT job_id, state, attempt, lease_owner, error FROM job WHERE lease_owner <> '' "
-                "AND (lease_until < ? OR ? = '' OR lease_owner = ?)",
-                (encode_time(now), owner, owner),
-            ).fetchall()
-            for row in rows:
-                before, tries = JobState(row["state"]), row["attempt"] + blame
-                loss = f"the process {row['lease_owner']} that held this job is gone"
-                after = before
-                if before is JobState.RUNNING:
-                    after = JobState.SHELVED if tries > maximum_tries else JobState.WAITING
-                    check_move(before, after)
-                connection.execute(
-                    "UPDATE job SET state = ?, attempt = ?, lease_owner = '', lease_until = NULL, due_at = ?, "
-                    "updated_at = ?, error = ? WHERE job_id = ?",
-                    (
-                        after,
-                        tries,
-                        encode_time(now),
-                        encode_time(now),
-                        loss if blame else row["error"],
-                        row["job_id"],
-                    ),
-                )
-                _note(connection, row["job_id"], now, after, loss if blame else "the worker was told to stop")
-            return tuple(self.get(row["job_id"]) for row in rows)
+            taken = recover_jobs(connection, now, maximum_tries, owner=owner, blame=blame)
+            return tuple(self.get(job_id) for job_id in taken)
 
     def conclude(self, job_id: int, owner: str, conclusion: Conclusion, now: datetime) -> Job:
         """RUNNING becomes SENDING: the objects are built, the attempts of the delivery start at 0.
@@ -190,9 +133,9 @@ class SqliteJobs:
         The answers to the objects of an earlier conclusion go: the archive is not asked to commit itself to those.
         """
         with self._lock, write_transaction(self._connection) as connection:
-            self._check_owner(job_id, owner)
+            check_owner(connection, job_id, owner)
             check_move(self.get(job_id).state, JobState.SENDING)
-            connection.execute("DELETE FROM delivery WHERE job_id = ?", (job_id,))
+            forget_deliveries(connection, job_id)
             connection.execute(
                 "UPDATE job SET state = ?, attempt = 0, due_at = ?, updated_at = ?, lease_owner = '', "
                 "lease_until = NULL, error = '', outcome = ?, model_version = ?, objects = ? WHERE job_id = ?",
@@ -206,13 +149,13 @@ class SqliteJobs:
                 ),
             )
             detail = f"{conclusion.outcome}: {conclusion.error}" if conclusion.error else conclusion.outcome
-            _note(connection, job_id, now, JobState.SENDING, detail)
+            note_move(connection, job_id, now, JobState.SENDING, detail)
             return self.get(job_id)
 
     def postpone(self, job_id: int, owner: str, due_at: datetime, error: str, now: datetime) -> Job:
         """Gives the lease back; the job is due again at ``due_at`` with one more attempt (RUNNING waits again)."""
         with self._lock, write_transaction(self._connection) as connection:
-            self._check_owner(job_id, owner)
+            check_owner(connection, job_id, owner)
             before = self.get(job_id).state
             after = JobState.WAITING if before is JobState.RUNNING else before
             if after is not before:
@@ -222,7 +165,7 @@ class SqliteJobs:
                 "lease_until = NULL, error = ? WHERE job_id = ?",
                 (after, encode_time(due_at), encode_time(now), error, job_id),
             )
-            _note(connection, job_id, now, after, error)
+            note_move(connection, job_id, now, after, error)
             return self.get(job_id)
 
     def move(
@@ -250,14 +193,14 @@ class SqliteJobs:
         """
         with self._lock, write_transaction(self._connection) as connection:
             if owner:
-                self._check_owner(job_id, owner)
+                check_owner(connection, job_id, owner)
             check_move(self.get(job_id).state, after)
             connection.execute(
                 "UPDATE job SET state = ?, attempt = 0, due_at = ?, updated_at = ?, lease_owner = '', "
                 "lease_until = NULL, error = ? WHERE job_id = ?",
                 (after, encode_time(now), encode_time(now), error, job_id),
             )
-            _note(connection, job_id, now, after, error or detail)
+            note_move(connection, job_id, now, after, error or detail)
             return self.get(job_id)
 
     def await_confirmation(
@@ -265,14 +208,14 @@ class SqliteJobs:
     ) -> Job:
         """SENDING becomes CONFIRMING: the report of this transaction is awaited until then."""
         with self._lock, write_transaction(self._connection) as connection:
-            self._check_owner(job_id, owner)
+            check_owner(connection, job_id, owner)
             check_move(self.get(job_id).state, JobState.CONFIRMING)
             connection.execute(
                 "UPDATE job SET state = ?, transaction_uid = ?, due_at = ?, updated_at = ?, lease_owner = '', "
                 "lease_until = NULL, error = '' WHERE job_id = ?",
                 (JobState.CONFIRMING, transaction_uid, encode_time(until), encode_time(now), job_id),
             )
-            _note(connection, job_id, now, JobState.CONFIRMING, f"transaction {transaction_uid}")
+            note_move(connection, job_id, now, JobState.CONFIRMING, f"transaction {transaction_uid}")
             return self.get(job_id)
 
     def confirm(
@@ -344,7 +287,7 @@ class SqliteJobs:
         Raises:
             InvalidInput: there is no such job.
         """
-        return _decode_job(self._row(job_id))
+        return decode_job(self._row(job_id))
 
     def find(
         self, states: Sequence[JobState] = tuple(JobState), study_instance_uid: str = ""
@@ -353,7 +296,7 @@ class SqliteJobs:
         with self._lock:
             rows = self._connection.execute("SELECT * FROM job ORDER BY job_id DESC").fetchall()
         return tuple(
-            _decode_job(row)
+            decode_job(row)
             for row in rows
             if row["state"] in states and study_instance_uid in {"", row["study_instance_uid"]}
         )
@@ -368,13 +311,7 @@ class SqliteJobs:
     def history(self, job_id: int) -> tuple[JobMove, ...]:
         """Returns every move of a job, in order."""
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT * FROM job_move WHERE job_id = ? ORDER BY rowid", (job_id,)
-            ).fetchall()
-        return tuple(
-            JobMove(at=decode_time(row["at"]), state=JobState(row["state"]), detail=row["detail"])
-            for row in rows
-        )
+            return read_moves(self._connection, job_id)
 
     def conclusion(self, job_id: int) -> Conclusion:
         """Returns what the assessment left.
@@ -399,49 +336,17 @@ class SqliteJobs:
     ) -> None:
         """Remembers what the destination answered to each object, and who was shown the result first."""
         with self._lock, write_transaction(self._connection) as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO delivery (job_id, sop_instance_uid, sop_class_uid, answer, status, detail, at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        job_id,
-                        delivery.sop_instance_uid,
-                        delivery.sop_class_uid,
-                        delivery.answer,
-                        delivery.status,
-                        delivery.detail,
-                        encode_time(now),
-                    )
-                    for delivery in deliveries
-                ],
-            )
-            if any(delivery.answer in _STORED for delivery in deliveries):
-                connection.execute(
-                    "UPDATE job SET shown_to = ?, shown_at = ? WHERE job_id = ? AND shown_at IS NULL",
-                    (destination, encode_time(now), job_id),
-                )
+            write_deliveries(connection, job_id, deliveries, destination, now)
 
     def deliveries(self, job_id: int) -> tuple[Delivery, ...]:
         """Returns the last answer to each object of a job."""
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT * FROM delivery WHERE job_id = ? ORDER BY sop_instance_uid", (job_id,)
-            ).fetchall()
-        return tuple(
-            Delivery(
-                sop_class_uid=row["sop_class_uid"],
-                sop_instance_uid=row["sop_instance_uid"],
-                answer=Answer(row["answer"]),
-                status=row["status"],
-                detail=row["detail"],
-            )
-            for row in rows
-        )
+            return read_deliveries(self._connection, job_id)
 
     def stored_objects(self, job_id: int) -> frozenset[str]:
         """Returns the SOP Instance UIDs that the destination has stored already."""
         return frozenset(
-            delivery.sop_instance_uid for delivery in self.deliveries(job_id) if delivery.answer in _STORED
+            delivery.sop_instance_uid for delivery in self.deliveries(job_id) if delivery.answer in STORED
         )
 
     def finished_studies(self, before: datetime) -> tuple[str, ...]:
@@ -455,66 +360,6 @@ class SqliteJobs:
             ).fetchall()
         return tuple(row["study_instance_uid"] for row in rows)
 
-    def _any_due(self, state: JobState, moment: str) -> bool:
-        """A look without the write lock: idle workers ask several times a second."""
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT 1 FROM job WHERE state = ? AND due_at <= ? LIMIT 1", (state, moment)
-            ).fetchone()
-        return row is not None
-
     def _row(self, job_id: int) -> sqlite3.Row:
         with self._lock:
-            row: sqlite3.Row | None = self._connection.execute(
-                "SELECT * FROM job WHERE job_id = ?", (job_id,)
-            ).fetchone()
-        if row is None:
-            raise InvalidInput(f"there is no job {job_id}")
-        return row
-
-    def _check_owner(self, job_id: int, owner: str) -> None:
-        holder = self._row(job_id)["lease_owner"]
-        if holder != owner:
-            raise JobMoveRefused(
-                f"job {job_id} is no longer leased to {owner} (now: {holder or 'nobody'}); its result is dropped"
-            )
-
-
-def _digest_images(connection: sqlite3.Connection, study_instance_uid: str) -> tuple[str, int]:
-    rows = connection.execute(
-        "SELECT sop_instance_uid, content_sha256 FROM instance WHERE study_instance_uid = ? AND ours = 0 "
-        "AND sop_class_uid IN (?, ?, ?) ORDER BY sop_instance_uid, content_sha256",
-        (study_instance_uid, *sorted(CT_IMAGE_STORAGE)),
-    ).fetchall()
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{row['sop_instance_uid']} {row['content_sha256']}\n".encode())
-    return digest.hexdigest(), len(rows)
-
-
-def _note(connection: sqlite3.Connection, job_id: int, now: datetime, state: JobState, detail: str) -> None:
-    connection.execute(
-        "INSERT INTO job_move (job_id, at, state, detail) VALUES (?, ?, ?, ?)",
-        (job_id, encode_time(now), state, detail),
-    )
-
-
-def _decode_job(row: sqlite3.Row) -> Job:
-    return Job(
-        job_id=row["job_id"],
-        study_instance_uid=row["study_instance_uid"],
-        state=JobState(row["state"]),
-        attempt=row["attempt"],
-        due_at=decode_time(row["due_at"]),
-        created_at=decode_time(row["created_at"]),
-        updated_at=decode_time(row["updated_at"]),
-        lease_owner=row["lease_owner"],
-        lease_until=decode_time(row["lease_until"]) if row["lease_until"] else None,
-        instances_digest=row["instances_digest"],
-        model_version=row["model_version"],
-        outcome=row["outcome"],
-        error=row["error"],
-        supersedes=row["supersedes"],
-        shown_to=row["shown_to"],
-        shown_at=decode_time(row["shown_at"]) if row["shown_at"] else None,
-    )
+            return read_row(self._connection, job_id)
