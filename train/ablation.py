@@ -6,42 +6,25 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import structlog
 
 from engines.case import write_json
-from engines.errors import MmfError, SurvivalRefused
+from engines.errors import MmfError
 from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings
 from engines.phase import ASSESSED_PHASES, Phase
-from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, percentile_interval
-from engines.survival.concordance import harrell_c
-from engines.survival.outcome import Outcome
 from train.ablation_identity import digest_run, refuse_other_fit
 from train.campaign import Plan, run_campaign
 from train.cohort import read_cohort
-from train.data import Split, TrainingData
 from train.errors import AblationRefused
 from train.estimate import Estimate, estimate_run
-from train.evaluate.ablation_cells import (
-    ALL_PHASES,
-    PHASE_SETS,
-    AblationCell,
-    AblationRecord,
-    write_ablation,
-)
-from train.evaluate.network_runs import read_score_file
-from train.evaluate.score_file import read_score_table
-from train.evaluate.score_table import COPIES, ScoreTable
-from train.fit_folder import NETWORK_TITLES, WHOLE, Fit
+from train.evaluate.ablation_cells import ALL_PHASES, PHASE_SETS
+from train.fit_folder import WHOLE, Fit
 from train.fit_units import PLAN_FILE
 from train.progress import EpochRecord
 from train.ranks import Ranks
 from train.recipes import Recipe
 
 LOG = structlog.get_logger(__name__)
-
-REPEATS = 1000
-BOOTSTRAP_SEED = 20250185
 
 _LETTERS = {phase.letter: phase for phase in ASSESSED_PHASES}
 
@@ -101,6 +84,7 @@ class Grid:
         out: folder of the ablation.
         recipe: sizes and schedules.
         seeds: of the networks.
+        tables: of the supplement, that are asked for.
         units: the runs, those of Table 2 first.
         fit: whose A+V+D runs of the three networks are taken over; None trains them here.
     """
@@ -109,6 +93,7 @@ class Grid:
     out: Path
     recipe: Recipe
     seeds: tuple[int, ...]
+    tables: tuple[int, ...]
     units: tuple[Unit, ...]
     fit: Fit | None
 
@@ -137,7 +122,7 @@ def plan_grid(
     recipe: Recipe,
     seeds: Sequence[int],
     *,
-    tables: Sequence[int] = (2, 3),
+    tables: Sequence[int] = (2, 3, 4),
     networks: Sequence[NetworkName] = tuple(NetworkName),
     fit: Fit | None = None,
 ) -> Grid:
@@ -148,7 +133,7 @@ def plan_grid(
         out: folder of the ablation.
         recipe: sizes and schedules.
         seeds: of the networks.
-        tables: 2 (architectures), 3 (phases); Table 4 needs no run: its ensembles are part of the fit.
+        tables: 2 (architectures), 3 (phases), 4 (ensembles, which are made of the three networks on A+V+D).
         networks: only these.
         fit: of the same cohort.
 
@@ -165,6 +150,8 @@ def plan_grid(
         wanted |= dict.fromkeys(
             (name, phases) for name in ENSEMBLE if name in networks for phases in PHASE_SETS
         )
+    if 4 in tables:
+        wanted |= dict.fromkeys((name, ALL_PHASES) for name in ENSEMBLE if name in networks)
     units = []
     for name, phases in wanted:
         for seed in seeds:
@@ -184,7 +171,15 @@ def plan_grid(
                 )
             )
     _refuse_other_runs(units, out)
-    return Grid(cohort=cohort, out=out, recipe=recipe, seeds=tuple(seeds), units=tuple(units), fit=fit)
+    return Grid(
+        cohort=cohort,
+        out=out,
+        recipe=recipe,
+        seeds=tuple(seeds),
+        tables=tuple(tables),
+        units=tuple(units),
+        fit=fit,
+    )
 
 
 def estimate_grid(grid: Grid, device: str, training: int, validation: int) -> tuple[Cost, ...]:
@@ -284,114 +279,6 @@ def train_unit(unit: Unit, cohort: Source, recipe: Recipe, device: str) -> None:
 
     # run_campaign adds NETWORK/seed-N to the folder it is given.
     run_campaign([plan], data, unit.folder.parent.parent, device=device, ranks=Ranks(), progress=tell)
-
-
-def measure_grid(grid: Grid, data: TrainingData) -> tuple[AblationCell, ...]:
-    """Returns C with its interval of every finished run in each part of the cohort, and out-of-fold where the fit has it.
-
-    Args:
-        grid: the plan, some of its runs perhaps unfinished.
-        data: the cohort, for outcomes and splits; its inputs are not read.
-    """
-    follow = {
-        word.upper(): {
-            case_id: (float(months), bool(event))
-            for case_id, months, event in zip(data.case_ids, source.months, source.event, strict=True)
-            if np.isfinite(months)
-        }
-        for word, source in (("os", data.os), ("pfs", data.pfs))
-    }
-    cells: list[AblationCell] = []
-    for unit in grid.units:
-        if not unit.finished:
-            continue
-        rows = read_score_file(unit.folder / "scores.csv")
-        for split in (Split.TRAINING, Split.VALIDATION, Split.TESTING):
-            members = [row for row in rows if row["split"] == split.value]
-            for endpoint, outcomes in follow.items():
-                known = [row for row in members if row["case_id"] in outcomes]
-                cell = _cell(
-                    unit,
-                    endpoint,
-                    COPIES.get(split.value, split.value),
-                    [float(row[endpoint.lower()]) for row in known],
-                    [outcomes[row["case_id"]] for row in known],
-                )
-                cells += [] if cell is None else [cell]
-    return (*cells, *_out_of_fold(grid))
-
-
-def write_grid(grid: Grid, data: TrainingData, device: str, failed: Sequence[str], synthetic: bool) -> Path:
-    """Measures the finished runs, writes ablation.csv and ablation.json, and returns the folder."""
-    missing = tuple(unit.words for unit in grid.units if not unit.finished)
-    record = AblationRecord(
-        cohort=grid.cohort.folder.resolve().name,
-        cases=data.n,
-        synthetic=synthetic,
-        recipe=grid.recipe.name,
-        seeds=grid.seeds,
-        device=device,
-        fit="" if grid.fit is None else grid.fit.paths.root.resolve().name,
-        complete=not missing,
-        missing=tuple(dict.fromkeys((*missing, *failed))),
-        digest=grid.cohort.digest,
-    )
-    write_ablation(grid.out, record, measure_grid(grid, data))
-    return grid.out
-
-
-def _cell(
-    unit: Unit, endpoint: str, cohort: str, scores: Sequence[float], follow: Sequence[tuple[float, bool]]
-) -> AblationCell | None:
-    if not scores:
-        return None
-    outcome = Outcome(np.array([months for months, _ in follow]), np.array([event for _, event in follow]))
-    value = low = high = None
-    try:
-        value = harrell_c(scores, outcome)
-        resamples = draw_resamples(outcome.n, REPEATS, BOOTSTRAP_SEED)
-        interval = percentile_interval(
-            bootstrap_concordance(np.array([scores], dtype=np.float64), outcome, resamples)[:, 0]
-        )
-        if interval is not None:
-            low, high = interval.low, interval.high
-    except SurvivalRefused:
-        value = None
-    return AblationCell(
-        network=unit.network,
-        phases=unit.phases,
-        seed=unit.seed,
-        endpoint=endpoint,
-        cohort=cohort,
-        n=outcome.n,
-        events=outcome.events,
-        c_index=value,
-        low=low,
-        high=high,
-    )
-
-
-def _out_of_fold(grid: Grid) -> list[AblationCell]:
-    """Cells of the out-of-fold scores of the three networks, which the fit has for its first seed."""
-    if grid.fit is None or grid.fit.record.seeds[0] not in grid.seeds:
-        return []
-    table: ScoreTable = read_score_table(grid.fit.paths.out_of_fold)
-    cells: list[AblationCell] = []
-    for unit in grid.units:
-        title = NETWORK_TITLES.get(unit.network, "")
-        if not unit.fitted or unit.seed != grid.fit.record.seeds[0] or title not in table.scores:
-            continue
-        for cohort in COPIES:
-            for endpoint in table.endpoints:
-                score = table.scores[title][endpoint.name]
-                rows = (table.cohort == cohort) & endpoint.known & ~np.isnan(score)
-                follow = [
-                    (float(time), bool(event))
-                    for time, event in zip(endpoint.time[rows], endpoint.event[rows], strict=True)
-                ]
-                cell = _cell(unit, endpoint.name, cohort, score[rows].tolist(), follow)
-                cells += [] if cell is None else [cell]
-    return cells
 
 
 def _refuse_other_runs(units: Sequence[Unit], out: Path) -> None:

@@ -34,7 +34,7 @@ COMMANDS = {
         "Every table and figure of the supplement from a fitted cohort or a table of scores.",
     ),
     "ablate": Entry(
-        "ablate", "ablate", "The grids of supplementary Tables 2 and 3, planned and priced first."
+        "ablate", "ablate", "The grids of supplementary Tables 2 to 4, planned and priced first."
     ),
     "nightly": Entry(
         "nightly", "nightly", "Train on new cases and judge the candidate against the running model."

@@ -99,6 +99,29 @@ def harrell_c(score: npt.ArrayLike, outcome: Outcome) -> float:
     return (concordant + tied / 2) / (concordant + discordant + tied)
 
 
+def weigh_pairs(
+    score: npt.ArrayLike, outcome: Outcome, counts: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """Returns (k,) concordant pairs and half the tied ones of k samples, without a matrix of pairs.
+
+    Args:
+        score: (n,) higher = higher risk.
+        outcome: follow-up of the same patients.
+        counts: (n, k) how often each patient is in each sample.
+    """
+    won = np.zeros(counts.shape[1])
+    for level in _split_by_bits(check_score(score, outcome), outcome):
+        weights = counts[level.order]
+        lower = weights if level.upper is None else weights * ~level.upper[:, None]
+        sums = np.zeros((outcome.n + 1, counts.shape[1]), dtype=np.int32)
+        np.cumsum(lower, axis=0, out=sums[1:])
+        rows = np.flatnonzero(level.event if level.upper is None else level.event & level.upper)
+        later = sums[level.blocks.end[rows]] - sums[level.runs.end[rows]]
+        pairs = (weights[rows] * later).sum(axis=0, dtype=np.int64)
+        won += pairs / 2 if level.upper is None else pairs
+    return won
+
+
 def uno_c(
     score: npt.ArrayLike,
     outcome: Outcome,

@@ -1,9 +1,11 @@
 """``mmf-train ablate``: its plan and cost, a small run, and that what is finished is never trained again."""
 
+import csv
 import json
 import sys
 from concurrent.futures import Executor, Future
 
+import numpy as np
 import pytest
 
 from engines.errors import MmfError
@@ -102,7 +104,7 @@ def test_folder_of_another_run_fails_alone_and_is_named(ablate, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--tables", "4"), "the ensembles of Table 4 are part of the fit"),
+        (("--tables", "5"), "expected 2, 3, 4"),
         (("--networks", "network9"), "network9"),
         (("--seeds", "1,1"), "each seed once"),
         (("--dask", "tcp://127.0.0.1:1"), "mmf-node[train,dask]"),
@@ -114,6 +116,51 @@ def test_bad_options_are_one_clear_error(ablate, options, words, monkeypatch):
     assert code == 2
     assert printed == ""
     assert words in told
+
+
+def test_ensembles_are_made_of_the_finished_runs_of_the_three_networks(ablate, cohort, tmp_path, monkeypatch):
+    from engines.network_input import Preprocessing
+    from engines.networks.settings import ENSEMBLE
+    from engines.survival.concordance import harrell_c
+    from engines.survival.outcome import Outcome
+    from train.ablation import Source, plan_grid
+    from train.fit_cohort import read_fit_cohort
+    from train.recipes import read_recipe
+
+    monkeypatch.setenv("MMF_CONF", str(cohort.parent / "conf"))
+    out, random = tmp_path / "ablation", np.random.default_rng(0)
+    read = read_fit_cohort(cohort, Preprocessing(side=32), seed=0)
+    source = Source(folder=cohort, digest=read.digest, seed=0)
+    data = read.data
+    said = {name: random.normal(size=(data.n, 2)) for name in ENSEMBLE}
+    for unit in plan_grid(source, out, read_recipe("tiny"), (0,), tables=(4,)).units:  # as a run leaves them
+        unit.folder.mkdir(parents=True)
+        (unit.folder / "plan.json").write_text(json.dumps({"plan": unit.plan}))
+        (unit.folder / "summary.json").write_text("{}")
+        rows = zip(data.case_ids, data.splits, *said[unit.network].T, strict=True)
+        lines = [
+            "case_id,split,os,pfs",
+            *(f"{case},{split.value},{os},{pfs}" for case, split, os, pfs in rows),
+        ]
+        (unit.folder / "scores.csv").write_text("\n".join(lines) + "\n")
+    code, _, told = ablate("--tables", "4", "--out", str(out))
+    assert code == 0
+    assert "3 finished" in told
+    with (out / "ensembles.csv").open(newline="") as file:
+        found = {(row["ensemble"], row["endpoint"], row["cohort"]): row for row in csv.DictReader(file)}
+    assert list(dict.fromkeys(name for name, _, _ in found)) == [
+        "Network 1", "Network 2", "Network 3", "Network 1+2", "Network 1+3", "Network 2+3", "Network 1+2+3",
+    ]  # fmt: skip
+    assert {cohort for _, _, cohort in found} == {
+        "training (apparent)",
+        "validation (networks selected on, fused models apparent)",
+        "testing",
+    }
+    testing = np.array([split.value == "testing" for split in data.splits])
+    outcome = Outcome(data.pfs.months[testing], data.pfs.event[testing] > 0)
+    expected = harrell_c(said[ENSEMBLE[1]][testing, 1], outcome)
+    assert float(found["Network 2", "PFS", "testing"]["c_index"]) == expected
+    assert float(found["Network 1+2+3", "OS", "training (apparent)"]["c_index"]) > 0.6
 
 
 class InlineExecutor(Executor):

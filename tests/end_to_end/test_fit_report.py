@@ -19,9 +19,17 @@ from engines.survival.outcome import Outcome
 from tests.evaluation_cohort import write_evaluation_cohort
 from train.cli import main
 from train.errors import AblationRefused, CohortRefused, FitRefused
-from train.evaluate.ablation_cells import AblationCell, AblationRecord, read_ablation, write_ablation
+from train.evaluate.ablation_cells import (
+    Ablation,
+    AblationCell,
+    AblationRecord,
+    EnsembleCell,
+    read_ablation,
+    write_ablation,
+)
 from train.evaluate.ablation_tables import (
     architecture_table,
+    as_ensemble_cell,
     ensemble_table,
     phase_table,
     read_published_phases,
@@ -263,9 +271,8 @@ def test_damaged_run_is_named(home, tmp_path):
 
 def test_ensembles_are_single_networks_pairs_and_all_three(home):
     scores = read_ensemble_scores(home[1])
-    table = ensemble_table(
-        measure_models(scores, Settings(repeats=100)), ("training", "testing"), scores.title, read_published()
-    )
+    measured = [as_ensemble_cell(record) for record in measure_models(scores, Settings(repeats=100))]
+    table = ensemble_table(measured, ("training", "testing"), scores.title, read_published())
     kinds = [(row.kind, row.cells[0]) for row in table.rows]
     assert kinds == [
         (RowKind.HEADING, "Single model (the raw network)"),
@@ -315,8 +322,19 @@ RECORD = AblationRecord(
 
 
 def test_ablation_is_read_back_and_laid_out_as_the_supplement(tmp_path):
-    write_ablation(tmp_path, RECORD, cells())
-    assert read_ablation(tmp_path) == (RECORD, tuple(cells()))
+    pair = EnsembleCell(
+        ensemble="Network 1+3",
+        seed=0,
+        endpoint="OS",
+        cohort="testing",
+        n=9,
+        events=0,
+        c_index=None,
+        low=None,
+        high=None,
+    )
+    write_ablation(tmp_path, RECORD, cells(), [pair])
+    assert read_ablation(tmp_path) == Ablation(record=RECORD, cells=tuple(cells()), ensembles=(pair,))
     table = architecture_table(RECORD, cells(), read_published())
     names = [row.cells[0] for row in table.rows if row.kind is RowKind.VALUE]
     assert names[0] == "3D ResNet50"
@@ -341,10 +359,10 @@ def test_published_phases_agree_with_the_published_architectures():
 def test_damaged_and_foreign_ablations_are_refused(home, tmp_path):
     with pytest.raises(AblationRefused, match="holds no ablation"):
         read_ablation(tmp_path)
-    write_ablation(tmp_path, replace(RECORD, cohort="away"), cells())
+    write_ablation(tmp_path, replace(RECORD, cohort="away"), cells(), ())
     with pytest.raises(AblationRefused, match="an ablation of away, not of home"):
         gather_evidence(home[1], (home[0],), (), tmp_path)
-    write_ablation(tmp_path, replace(RECORD, digest="of earlier outcomes"), cells())
+    write_ablation(tmp_path, replace(RECORD, digest="of earlier outcomes"), cells(), ())
     with pytest.raises(AblationRefused, match="of another state of home; make it again"):
         gather_evidence(home[1], (home[0],), (), tmp_path)
     (tmp_path / "ablation.csv").write_text("network\nnonsense\n")
@@ -404,7 +422,7 @@ def test_features_are_abbreviated_as_in_the_paper(name, short):
 
 def test_whole_report_of_a_fitted_cohort_in_one_command(home, tmp_path, monkeypatch, capsys):
     record = replace(RECORD, digest=home[1].record.cohort.digest)
-    write_ablation(tmp_path / "ablation", record, cells())
+    write_ablation(tmp_path / "ablation", record, cells(), ())
     out = tmp_path / "report"
     options = [
         "--cohort",

@@ -1,4 +1,4 @@
-"""``mmf-train ablate``: the grids of supplementary Tables 2 and 3 on a cohort, planned and priced before they run."""
+"""``mmf-train ablate``: the grids of supplementary Tables 2 to 4 on a cohort, planned and priced before they run."""
 
 import json
 import sys
@@ -34,7 +34,9 @@ NoFit = Annotated[bool, typer.Option("--no-fit", help="Train A+V+D of the three 
 RecipeName = Annotated[
     str | None, typer.Option("--recipe", help="conf/recipes/NAME.toml. Default: that of the fit, else paper.")
 ]
-Tables = Annotated[str, typer.Option("--tables", help="2 (architectures), 3 (phases), with commas.")]
+Tables = Annotated[
+    str, typer.Option("--tables", help="2 (architectures), 3 (phases), 4 (ensembles), with commas.")
+]
 Only = Annotated[str | None, typer.Option("--networks", help="Only these, with commas.")]
 Seeds = Annotated[
     str | None,
@@ -61,7 +63,7 @@ def ablate(
     fit: FitFolder = None,
     no_fit: NoFit = False,
     recipe: RecipeName = None,
-    tables: Tables = "2,3",
+    tables: Tables = "2,3,4",
     networks: Only = None,
     seeds: Seeds = None,
     device: Device = None,
@@ -70,7 +72,7 @@ def ablate(
     dask: Dask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the grids of supplementary Tables 2 (architectures) and 3 (phases); Table 4 comes with the fit.
+    """Make the grids of supplementary Tables 2 (architectures), 3 (phases) and 4 (ensembles).
 
     Prints the plan and its cost first. Killed and started again, it continues; finished runs are not made again.
     ``mmf-train evaluate --cohort`` reads the folder and lays the tables out.
@@ -84,8 +86,8 @@ def ablate(
         estimate_grid,
         plan_grid,
         run_grid,
-        write_grid,
     )
+    from train.ablation_measures import write_grid
     from train.data import Split
     from train.device import choose_device
     from train.evaluate.evidence import default_ablation_folder
@@ -144,11 +146,9 @@ def _find_fit(cohort: Path, explicit: Path | None) -> "Fit | None":
 
 def _parse_tables(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
-    if not words or any(word not in ("2", "3") for word in words):
-        raise InvalidInput(
-            f"--tables {text}: expected 2, 3 or 2,3; the ensembles of Table 4 are part of the fit"
-        )
-    return tuple(int(word) for word in words)
+    if any(word not in ("2", "3", "4") for word in words):
+        raise InvalidInput(f"--tables {text}: expected 2, 3, 4 or several of them with commas")
+    return tuple(int(word) for word in dict.fromkeys(words))
 
 
 def _parse_networks(text: str | None) -> tuple[NetworkName, ...]:

@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 
 from engines.networks.settings import ENSEMBLE, NetworkName
-from train.evaluate.ablation_cells import ALL_PHASES, PHASE_SETS, AblationCell, AblationRecord
+from train.evaluate.ablation_cells import (
+    ALL_PHASES,
+    PHASE_SETS,
+    AblationCell,
+    AblationRecord,
+    EnsembleCell,
+    Measure,
+)
 from train.evaluate.document import Row, RowKind, Table
 from train.evaluate.measures import ModelRecord
 from train.evaluate.published import ENSEMBLE_MODEL, SOURCE, Published, PublishedValue, canonical_model
@@ -130,20 +137,35 @@ def phase_table(record: AblationRecord, cells: Sequence[AblationCell], endpoint:
     )
 
 
+def as_ensemble_cell(record: ModelRecord, seed: int = 0) -> EnsembleCell:
+    """Returns what was measured of a combination of a fit as an ablation writes it."""
+    return EnsembleCell(
+        ensemble=record.model,
+        seed=seed,
+        endpoint=record.endpoint,
+        cohort=record.cohort,
+        n=record.n,
+        events=record.events,
+        c_index=record.c_index,
+        low=record.ci_low,
+        high=record.ci_high,
+    )
+
+
 def ensemble_table(
-    records: Sequence[ModelRecord], cohorts: Sequence[str], title: Callable[[str], str], published: Published
+    cells: Sequence[EnsembleCell], cohorts: Sequence[str], title: Callable[[str], str], published: Published
 ) -> Table:
     """Returns supplementary Table 4: every single network, every pair, all three.
 
     Args:
-        records: of the ensembles, named ``Network 1``, ``Network 1+2``, ``Network 1+2+3``.
+        cells: of one seed; the ensembles are named ``Network 1``, ``Network 1+2``, ``Network 1+2+3``.
         cohorts: columns in order.
         title: how a cohort is headed.
         published: for the rows beside them.
     """
     columns = [(endpoint, cohort) for endpoint in ENDPOINTS for cohort in cohorts]
-    index = {(record.model, record.endpoint, record.cohort): record for record in records}
-    models = list(dict.fromkeys(record.model for record in records))
+    index = {(cell.ensemble, cell.endpoint, cell.cohort): cell for cell in cells}
+    models = list(dict.fromkeys(cell.ensemble for cell in cells))
     rows: list[Row] = []
     for words, members in (
         ("Single model (the raw network)", [m for m in models if _members(m) == 1]),
@@ -154,12 +176,7 @@ def ensemble_table(
             continue
         rows.append(heading(words))
         for model in members:
-            texts = []
-            for endpoint, cohort in columns:
-                record = index.get((model, endpoint, cohort))
-                texts.append(
-                    "" if record is None else estimate_text(record.c_index, record.ci_low, record.ci_high)
-                )
+            texts = [_cell_text(index.get((model, *column))) for column in columns]
             rows.append(Row(cells=(model, *texts)))
             values = [
                 published.c_index.get((_plain(cohort), endpoint, _published_ensemble(model)))
@@ -217,7 +234,7 @@ def _plain(cohort: str) -> str:
     return next((part for part, copy in COPIES.items() if copy == cohort), "" if cohort in COPIES else cohort)
 
 
-def _cell_text(cell: AblationCell | None) -> str:
+def _cell_text(cell: Measure | None) -> str:
     return "" if cell is None else estimate_text(cell.c_index, cell.low, cell.high)
 
 

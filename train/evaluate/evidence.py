@@ -9,7 +9,7 @@ from engines.clinical.response import Response
 from engines.models.model import Model
 from engines.models.store import load_model
 from train.errors import AblationRefused, FitRefused
-from train.evaluate.ablation_cells import RECORD, AblationCell, AblationRecord, read_ablation
+from train.evaluate.ablation_cells import RECORD, Ablation, read_ablation
 from train.evaluate.case_facts import CohortFacts, read_case_facts
 from train.evaluate.fit_scores import read_ensemble_scores, read_fit_scores, with_facts
 from train.evaluate.network_runs import NetworkRun, read_network_runs
@@ -32,7 +32,7 @@ class Evidence:
         ensembles: single networks, pairs and all three as scores (supplementary Table 4).
         selections: (endpoint, feature) -> folds that selected it.
         folds: number of folds of ``selections``.
-        ablation: record and cells.
+        ablation: of the same cohort.
     """
 
     facts: CohortFacts | None = None
@@ -42,7 +42,7 @@ class Evidence:
     ensembles: ScoreTable | None = None
     selections: Mapping[tuple[str, str], int] = field(default_factory=dict)
     folds: int = 0
-    ablation: tuple[AblationRecord, tuple[AblationCell, ...]] | None = None
+    ablation: Ablation | None = None
 
     @property
     def features(self) -> Mapping[str, Mapping[str, float]]:
@@ -204,13 +204,12 @@ def _read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
         return list(reader)
 
 
-def _find_ablation(
-    cohort: Path, explicit: Path | None, fit: Fit
-) -> tuple[AblationRecord, tuple[AblationCell, ...]] | None:
+def _find_ablation(cohort: Path, explicit: Path | None, fit: Fit) -> Ablation | None:
     folder = explicit or default_ablation_folder(cohort)
     if explicit is None and not (folder / RECORD).is_file():
         return None
-    record, cells = read_ablation(folder)
+    found = read_ablation(folder)
+    record = found.record
     if record.cohort != cohort.resolve().name:
         raise AblationRefused(f"{folder} is an ablation of {record.cohort}, not of {cohort.resolve().name}")
     if record.digest != fit.record.cohort.digest:
@@ -218,4 +217,4 @@ def _find_ablation(
             f"{folder} is an ablation of another state of {record.cohort}; make it again: `mmf-train ablate --cohort {cohort}"
             " --out NEW`, then give it with --ablation NEW"
         )
-    return record, cells
+    return found

@@ -7,9 +7,14 @@ import numpy as np
 from engines.endpoint import Endpoint
 from engines.models.comparator import Comparator, ComparatorName
 from engines.survival.outcome import FloatArray
-from train.evaluate.ablation_tables import architecture_table, ensemble_table, phase_table
+from train.evaluate.ablation_tables import (
+    architecture_table,
+    as_ensemble_cell,
+    ensemble_table,
+    phase_table,
+)
 from train.evaluate.context import Context, Parts
-from train.evaluate.document import Picture, Section, Text
+from train.evaluate.document import Picture, Section, Table, Text
 from train.evaluate.figures import draw_correlations
 from train.evaluate.measures import measure_models
 from train.evaluate.network_runs import auxiliary_table, hardware_table, seeds_table
@@ -41,15 +46,10 @@ def networks(context: Context) -> Section:
         )
         parts.append(Text(lines=(words,)))
     else:
-        record, cells = evidence.ablation
+        record, cells = evidence.ablation.record, evidence.ablation.cells
         parts.append(architecture_table(record, cells, context.published))
         parts += [phase_table(record, cells, endpoint.value) for endpoint in Endpoint]
-    if evidence.ensembles is None:
-        parts.append(Text(lines=("Supplementary Table 4: the fit holds no scores of single ensembles.",)))
-    else:
-        measured = measure_models(evidence.ensembles, context.settings)
-        shown = [name for name in evidence.ensembles.cohorts if name != DISCOVERY]
-        parts.append(ensemble_table(measured, shown, evidence.ensembles.title, context.published))
+    parts.append(_ensembles(context))
     if evidence.runs:
         parts += [
             seeds_table(evidence.runs),
@@ -57,6 +57,22 @@ def networks(context: Context) -> Section:
             hardware_table(evidence.runs),
         ]
     return Section(title=NETWORKS_TITLE, parts=tuple(parts))
+
+
+def _ensembles(context: Context) -> Text | Table:
+    """Supplementary Table 4: of the fit, whose scores are out-of-fold too, else as the ablation has it."""
+    evidence, published = context.evidence, context.published
+    if evidence.ensembles is not None:
+        measured = measure_models(evidence.ensembles, context.settings)
+        shown = [name for name in evidence.ensembles.cohorts if name != DISCOVERY]
+        return ensemble_table(
+            [as_ensemble_cell(record) for record in measured], shown, evidence.ensembles.title, published
+        )
+    if evidence.ablation is not None and evidence.ablation.ensembles:
+        seed = evidence.ablation.record.seeds[0]
+        cells = [cell for cell in evidence.ablation.ensembles if cell.seed == seed]
+        return ensemble_table(cells, list(dict.fromkeys(cell.cohort for cell in cells)), str, published)
+    return Text(lines=("Supplementary Table 4: neither the fit nor an ablation holds single ensembles.",))
 
 
 def radiomics(context: Context) -> Section:
