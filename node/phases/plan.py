@@ -173,6 +173,9 @@ def _judge(
     elif item.pixels[STATES.index(best.value)] < rules.decision.contradicted:
         phase = None
         reasons.append(f"not determined: text or times say {best}, pixels contradict")
+    elif min(item.pixels) == 1.0 and item.text[STATES.index(best.value)] < rules.text.doubtful:
+        phase = None
+        reasons.append(f"not determined: times say {best}, text contradicts, and no pixels decide")
     elif best == Phase.DELAYED and blind[STATES.index(best.value)] < rules.decision.without_pixels_delayed:
         phase = None
         reasons.append("not determined: only pixels speak for DELAYED, and they never decide it alone")

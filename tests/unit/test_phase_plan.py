@@ -104,6 +104,18 @@ def test_text_alone_does_not_override_pixels_and_order():
     assert chosen(plan)[A] == "S3"
 
 
+def test_times_against_a_plain_text_decide_nothing_without_pixels():
+    timed = [
+        series("S2", N, text="ARTERIAL", bolus_start_at=T0),
+        series("S3", A, text="arterial", bolus_start_at=T0),
+        series("S4", V, text="portal", bolus_start_at=T0),
+    ]
+    item = finding(plan_phases(timed, {}, RULES), "S2")
+    assert item.phase is None
+    assert "text contradicts, and no pixels decide" in item.reasons[-1]
+    assert finding(plan_phases(timed, vessels(S2=N, S3=A, S4=V), RULES), "S2").phase == N
+
+
 def test_contrast_agent_on_the_native_series_does_not_make_it_enhanced():
     acquisitions = [
         replace(a, instances=tuple(replace(i, contrast_bolus_agent="OMNIPAQUE") for i in a.instances))
