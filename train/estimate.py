@@ -16,6 +16,7 @@ import torch
 from engines.networks.registry import build_network, count_parameters
 from engines.networks.settings import NetworkName, NetworkSettings
 from train.data import Follow, Split, TrainingData
+from train.device import prepare_device
 from train.losses import TaskWeights
 from train.prefetch import AHEAD
 from train.ranks import Ranks
@@ -101,6 +102,7 @@ def _measure(
     where: torch.device,
 ) -> Estimate:
     training, validation = cases
+    prepare_device(where, repeatable=schedule.repeatable)
     torch.manual_seed(0)
     network = build_network(name, settings).to(where)
     torch.nn.utils.convert_conv3d_weight_memory_format(network, torch.channels_last_3d)

@@ -88,6 +88,11 @@ class Schedule:
             faults.append(f"batch_size must be at least 2: one case has no risk set, got {self.batch_size}")
         if self.pooled_batches < 1:
             faults.append(f"pooled_batches must be at least 1, got {self.pooled_batches}")
+        if self.compiled and self.pooled_batches > 1:
+            faults.append(
+                "compiled and pooled_batches above 1 exclude each other: compiled, the two passes of a pooled step need "
+                "not draw the same dropout"
+            )
         if not self.learning_rate > 0:
             faults.append(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0 < self.decay_factor < 1:

@@ -152,6 +152,7 @@ def test_the_mini_recipe_has_the_miniatures_sizes():
         ({"reconstruction_epochs": 300}, "reconstruction_epochs"),
         ({"decay_factor": 1.0}, "decay_factor"),
         ({"pooled_batches": 0}, "pooled_batches"),
+        ({"pooled_batches": 2, "compiled": True}, "exclude each other"),
         ({"l1": -1.0}, "l1"),
     ],
 )

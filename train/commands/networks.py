@@ -36,6 +36,13 @@ Only = Annotated[
 Phases = Annotated[
     str, typer.Option("--phases", help="Input channels: letters or words with commas, e.g. A,V or arterial.")
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder of the inputs made ready for reading; the size of all network_input.npy. Default: COHORT/.cache.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of weights, scores, histories, summaries.")]
 Seeds = Annotated[
     str,
@@ -71,6 +78,7 @@ def networks(
     seeds: Seeds = "1",
     device: Device = None,
     epochs: Epochs = None,
+    cache: Cache = None,
     tensorboard: Board = None,
     listed: Listed = False,
     estimated: Estimated = False,
@@ -116,7 +124,7 @@ def networks(
     where = choose_device(device)
     ranks = join_ranks(where)
     folder, side = cohort, sides.pop()
-    data = ranks.first_alone(lambda: read_cohort(folder, channels, side, seed=plans[0].seed))
+    data = ranks.first_alone(lambda: read_cohort(folder, channels, side, seed=plans[0].seed, cache=cache))
     counts = {split.value: int(data.rows(split).size) for split in Split}
     if ranks.rank == 0:
         typer.echo(f"{cohort}: " + ", ".join(f"{count} {word}" for word, count in counts.items()), err=True)

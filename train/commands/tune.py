@@ -10,7 +10,7 @@ import typer
 
 from engines.errors import InvalidInput
 from engines.networks.settings import NetworkName
-from train.commands.networks import LARGEST_SEED, parse_channels
+from train.commands.networks import LARGEST_SEED, Cache, parse_channels
 
 if TYPE_CHECKING:
     from train.tune import Trial
@@ -39,6 +39,7 @@ def tune(
     log: Log = Path("trials.jsonl"),
     seed: Seed = 0,
     device: Device = None,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Search learning rate, L1, dropout, augmentation and batch size at random; trial 0 is the recipe itself.
@@ -60,7 +61,7 @@ def tune(
         )
     chosen = read_recipe(recipe)
     settings = replace(chosen.settings[name], phases=parse_channels(phases))
-    data = read_cohort(cohort, settings.phases, settings.side, seed=seed)
+    data = read_cohort(cohort, settings.phases, settings.side, seed=seed, cache=cache)
     search = Search(name=name, settings=settings, schedule=chosen.schedules[name], trials=trials, seed=seed)
     found = tune_network(search, data, log, device=choose_device(device), progress=_tell)
     if as_json:
