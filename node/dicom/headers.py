@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.valuerep import PersonName
 
-from node.dicom.values import parse_date, parse_datetime, parse_numbers, parse_time
+from node.dicom.values import drop_designations, parse_date, parse_datetime, parse_numbers, parse_time
 from node.errors import InstanceRefused
 from node.study import MULTI_FRAME_CT, PRODUCT_NAME, Instance, Patient
 
@@ -239,7 +239,12 @@ class _Reader:
         raw = self.raw(keyword).rstrip(b"\0 ")
         if raw.isascii() and b"\x1b" not in raw:
             return raw.decode("ascii").strip()
-        return str(decode_bytes(raw, self.encodings, {"\r", "\n", "\t", "\f", "\\"})).strip()
+        text = str(decode_bytes(raw, self.encodings, {"\r", "\n", "\t", "\f", "\\"}))
+        return drop_designations(text).strip()
+
+    def name(self, keyword: str) -> str:
+        """A person's name with its component groups."""
+        return drop_designations(str(PersonName(self.raw(keyword).rstrip(b"\0 "), self.encodings)))
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """A multi-valued text; () when absent."""
@@ -339,7 +344,7 @@ def _decode_instance(dataset: Dataset, path: Path) -> Instance:
         patient=Patient(
             patient_id=reader.text("PatientID"),
             issuer_of_patient_id=reader.text("IssuerOfPatientID"),
-            patient_name=str(PersonName(reader.raw("PatientName").rstrip(b"\0 "), reader.encodings)),
+            patient_name=reader.name("PatientName"),
             patient_birth_date=parse_date(reader.text("PatientBirthDate")),
             patient_sex=reader.text("PatientSex"),
         ),

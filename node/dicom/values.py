@@ -1,8 +1,16 @@
-"""Reads single values as DICOM writes them: dates, times, moments, numbers; what does not fit is None."""
+"""Reads single values as DICOM writes them: texts, dates, times, moments, numbers; what does not fit is None."""
 
 import math
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+
+GB_2312_DESIGNATION = "\x1b$)A"
+"""Escape sequence that begins a text in ISO 2022 IR 58. Source: PS3.3 table C.12-4."""
+
+
+def drop_designations(text: str) -> str:
+    """Returns a decoded text without the escape sequences that pydicom leaves in it for ISO 2022 IR 58 (Chinese)."""
+    return text.replace(GB_2312_DESIGNATION, "")
 
 
 def parse_date(text: str) -> date | None:

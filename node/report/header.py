@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Final
 
 import pydicom
+from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_description
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
+from node.dicom.values import GB_2312_DESIGNATION, drop_designations
 from node.report import codes
 from node.report.record import Report
 from node.report.uids import derive_uid
@@ -121,10 +124,14 @@ def list_undecoded(source: Dataset) -> tuple[str, ...]:
     Args:
         source: header of an instance; pydicom puts U+FFFD where a byte could not be read.
     """
-    spoiled = [
-        keyword for keyword in _COPIED if keyword in source and _REPLACEMENT in str(source[keyword].value)
-    ]
     said = source.get("SpecificCharacterSet", None) or "none"
+    ascii_alone = isinstance(said, str) and (said in ("none", "ISO_IR 6") or said not in python_encoding)
+    spoiled = [
+        keyword
+        for keyword in _COPIED
+        if keyword in source
+        and (_REPLACEMENT in (text := str(source[keyword].value)) or (ascii_alone and not text.isascii()))
+    ]
     return tuple(
         f"{dictionary_description(keyword)} holds bytes that the declared character set ({said}) does not know; "
         f"compare it with the archive"
@@ -211,12 +218,24 @@ def _copy_patient_and_study(dataset: Dataset, source: Dataset) -> None:
                 delattr(dataset, keyword)
             continue
         element = copy.deepcopy(source[keyword])
-        if element.VR == "PN":
-            element.value = str(element.value)  # let go of the source's own bytes: this object is UTF-8
+        _respell(dataset, element)
         dataset[keyword] = element
+        if element.VR == "SQ":
+            for item in element.value:
+                item.walk(_respell)
     for keyword in _REQUIRED_EMPTY:
         if keyword not in source:
             setattr(dataset, keyword, "")
+
+
+def _respell(_: Dataset, element: DataElement) -> None:
+    """Lets go of the source's own bytes and escape sequences: this object is UTF-8."""
+    if element.VR == "SQ" or (element.VR != "PN" and GB_2312_DESIGNATION not in str(element.value)):
+        return
+    if element.VM > 1:
+        element.value = [drop_designations(str(one)) for one in element.value]
+    else:
+        element.value = drop_designations(str(element.value or ""))
 
 
 def _contributing_equipment(envelope: Envelope) -> Dataset:

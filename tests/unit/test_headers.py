@@ -84,6 +84,17 @@ def test_text_labelled_wrongly_keeps_its_bytes(image):
     assert read_instance(path).series_description.encode("latin-1").decode("gbk") == "动脉期"
 
 
+def test_a_chinese_name_in_iso_2022_is_read_without_its_escape_sequences(image):
+    path, dataset = image
+    encoded = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"
+    dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 6", "X" * len(encoded)
+    dataset.save_as(path)
+    character_set = b"CS\x10\x00\\ISO 2022 IR 58 "
+    content = path.read_bytes().replace(b"CS\x08\x00ISO_IR 6", character_set)
+    path.write_bytes(content.replace(b"X" * len(encoded), encoded))
+    assert read_instance(path).patient.patient_name == "Zhang^XiaoDong=张^小东"
+
+
 def test_acquisition_time_takes_the_nearest_date_that_is_there(image):
     path, dataset = image
     del dataset.AcquisitionDate

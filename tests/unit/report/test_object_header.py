@@ -65,3 +65,29 @@ def test_unreadable_attributes_are_named():
     (told,) = list_undecoded(source)
     assert told.startswith("Patient's Name")
     assert "ISO_IR 192" in told
+
+
+def test_letters_beyond_ascii_without_a_character_set_are_named():
+    source = Dataset()
+    source.PatientName = "Müller^René"
+    source.PatientID = "1"
+    (told,) = list_undecoded(source)
+    assert "(none) does not know" in told
+
+
+def test_chinese_texts_of_iso_2022_lose_their_escape_sequences_and_no_letter(envelope):
+    source = Dataset()
+    source.SpecificCharacterSet = ["", "ISO 2022 IR 58"]
+    source.PatientName = "Zhang^XiaoDong=\x1b$)A张^\x1b$)A小东"
+    source.PatientID = "1"
+    source.StudyDescription = "\x1b$)A肝脏"
+    item = Dataset()
+    item.PatientID, item.IssuerOfPatientID = "2", "\x1b$)A医院"
+    source.OtherPatientIDsSequence = [item]
+    dataset = Dataset()
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.104.1"
+    stamp(dataset, replace(envelope, source=source), encapsulate.PLACE, sop_instance_uid="1.2.3")
+    assert dataset.PatientName == "Zhang^XiaoDong=张^小东"
+    assert dataset.StudyDescription == "肝脏"
+    assert dataset.OtherPatientIDsSequence[0].IssuerOfPatientID == "医院"
+    assert item.IssuerOfPatientID == "\x1b$)A医院"
