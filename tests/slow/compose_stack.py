@@ -3,6 +3,7 @@
 Each service gets its name and an address of the compose network on the loopback of the namespace; the mounts of
 compose.yaml are bind mounts. Run by test_compose_stack.py as ``unshare -mn python -m tests.slow.compose_stack FOLDER``;
 prints one line of JSON.
+With MMF_OHIF_SITE, the folder of OHIF's built site, and Chromium, the viewer is real and the Structured Report is opened in it.
 """
 
 import json
@@ -21,6 +22,7 @@ import yaml
 from node.dicom.send import PeerAddress, SendSettings, send_objects
 from node.job import JobState
 from node.storage.jobs import SqliteJobs
+from tests.slow.browser import open_browser
 from tests.small_study import write_small_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,8 @@ http {{
 }}
 """
 """What the image's own nginx.conf is around conf.d/default.conf, with files of this run."""
+DRAWN = "[...document.querySelectorAll('svg text')].map(one => one.textContent).find(one => one.includes('Volume:'))"
+"""What the viewer writes beside the contour of a measurement group, once it has drawn one."""
 
 
 def main() -> None:
@@ -88,13 +92,36 @@ def main() -> None:
         seen["viewer_config"] = "/dicom-web" in ask(f"{VIEWER}/app-config.js")[1]
         seen["page"] = ask(f"{VIEWER}/viewer?StudyInstanceUIDs={study.study_instance_uid}")[0]
         seen["write_through_viewer"] = ask(f"{VIEWER}/dicom-web/studies", b"x")[0]
-        pictures = os.environ.get("MMF_SHOOT", "")
-        if pictures:
-            subprocess.run(
-                [*pictures.split(), f"{VIEWER}/viewer?StudyInstanceUIDs={study.study_instance_uid}"],
-                check=True,
-            )
+        chromium = shutil.which("chromium")
+        if site and chromium:
+            seen["tour"] = take_tour(study.study_instance_uid, chromium, folder)
     sys.stdout.write(json.dumps(seen) + "\n")
+
+
+def take_tour(study: str, chromium: str, folder: Path) -> dict:
+    """Opens the study in the viewer, double-clicks the Structured Report as a radiologist does, and tells what is shown.
+
+    The browser comes by the loopback address that compose.yaml publishes: the viewer needs an origin that browsers trust.
+    """
+    with open_browser(chromium, folder / "browser") as browser:
+        browser.ask("Page.navigate", url=f"http://127.0.0.1:8080/viewer?StudyInstanceUIDs={study}")
+        for words in ("Skip all", "Confirm and hide"):
+            browser.click(browser.wait(place_of(words), 120))
+            browser.wait(f"!document.body.innerText.includes({json.dumps(words)})", 60)
+        browser.click(browser.wait(place_of("MMF measurements"), 60), times=2)
+        drawn = browser.wait(DRAWN, 120)
+        browser.shoot(folder / "viewer.png")
+        return {"drawn": drawn, "errors": browser.errors}
+
+
+def place_of(words: str) -> str:
+    """An expression for the middle of the innermost element that shows the words, null while there is none."""
+    return (
+        "(() => { const found = [...document.querySelectorAll('*')].filter(one => one.checkVisibility()"
+        f" && one.innerText?.includes({json.dumps(words)})).at(-1);"
+        " if (!found) return null; const box = found.getBoundingClientRect();"
+        " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+    )
 
 
 def prepare_namespace(folder: Path, site: Path | None) -> None:

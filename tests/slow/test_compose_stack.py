@@ -69,19 +69,25 @@ def test_node_and_archive_know_each_other_and_the_node_may_listen(compose):
     assert archive["DicomAet"] in {peer.ae_title for peer in settings.listener.allowed}
 
 
-@pytest.mark.timeout(1200)
-def test_a_study_goes_through_archive_and_node_to_the_viewer(tmp_path):
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What one run of the stack's processes saw, the viewer's real page among it where there is one."""
     need(os.geteuid() == 0 and shutil.which("unshare") and shutil.which("ip"), "root, unshare and ip")
     need(shutil.which("Orthanc") and PLUGIN.exists(), "Orthanc with its DICOMweb plugin")
     need(shutil.which("nginx"), "nginx")
+    folder = tmp_path_factory.mktemp("stack")
     ran = subprocess.run(
-        ["unshare", "--mount", "--net", sys.executable, "-m", "tests.slow.compose_stack", str(tmp_path)],
+        ["unshare", "--mount", "--net", sys.executable, "-m", "tests.slow.compose_stack", str(folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    seen = json.loads(ran.stdout.splitlines()[-1])
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(1200)
+def test_a_study_goes_through_archive_and_node_to_the_viewer(seen):
     assert seen["healthy"]
     assert seen["stored"] == 120
     assert (seen["job"]["state"], seen["job"]["outcome"]) == ("DONE", "assessed"), seen
@@ -91,3 +97,11 @@ def test_a_study_goes_through_archive_and_node_to_the_viewer(tmp_path):
     assert seen["viewer_config"]
     assert seen["page"] == 200
     assert seen["write_through_viewer"] == 403
+
+
+def test_a_click_on_the_structured_report_draws_its_measurements_in_the_viewer_without_an_error(seen):
+    need(os.environ.get("MMF_OHIF_SITE"), "MMF_OHIF_SITE, the folder dist/ of `npm pack @ohif/app@3.13.2`,")
+    need(shutil.which("chromium"), "chromium")
+    assert "Volume:" in seen["tour"]["drawn"]
+    assert " mL" in seen["tour"]["drawn"]
+    assert seen["tour"]["errors"] == []
