@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -50,6 +51,15 @@ def write_whole(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while len(view):
         view = view[os.write(descriptor, view) :]
+
+
+def write_pieces(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+    """Writes all of ``pieces`` (at most IOV_MAX, 1,024), one after the other, in one call where the system can."""
+    written = os.writev(descriptor, pieces)
+    for piece in pieces:
+        if written < len(piece):
+            write_whole(descriptor, memoryview(piece)[written:])
+        written = max(0, written - len(piece))
 
 
 def sync_path(path: Path) -> None:

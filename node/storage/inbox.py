@@ -20,7 +20,7 @@ import structlog
 from node.arrival import Arrival, Identity, OpenStudy, Pass
 from node.errors import InboxFull, InstanceRefused
 from node.storage.database import decode_time, encode_time, open_database, write_transaction
-from node.storage.durable import FolderSync, sync_path, write_whole
+from node.storage.durable import FolderSync, sync_path, write_pieces
 from node.storage.index import CT_IMAGE_STORAGE, decode_arrival, insert_arrival, read_passes
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,8 @@ FOLDER_MODE = 0o750
 _KEPT_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.dcm")
 _FREE_SPACE_SECONDS = 0.5
 """How long a reading of the free space is believed."""
+_MOST_PIECES = 256
+"""Pieces of one object held before they are written, however short they are (OURS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +64,21 @@ ReadStored = Callable[[Path], StoredFile]
 
 
 class Spool:
-    """One object on its way in: a file in ``incoming/`` that grows as the bytes come, and their hash."""
+    """One object on its way in: pieces in the receiver's memory until :meth:`flush`, then a file in ``incoming/``.
 
-    def __init__(self, path: Path, header: bytes) -> None:
+    ``turns`` lets as many spools hash and write at once as there are processors: more threads would only hand the
+    interpreter's lock to each other.
+    """
+
+    def __init__(self, path: Path, header: bytes, turns: threading.Semaphore) -> None:
         self.path = path
         self.header_bytes = len(header)
         self.size_bytes = 0
+        self._header = header
+        self._pieces: list[bytes | memoryview] = []
+        self._turns = turns
         self._digest = hashlib.sha256()
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        write_whole(self._descriptor, header)
 
     @property
     def descriptor(self) -> int:
@@ -81,15 +89,26 @@ class Spool:
 
     @property
     def content_sha256(self) -> str:
-        """Hash of the data set so far."""
+        """Hash of the data set as far as it was flushed."""
         return self._digest.hexdigest()
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Appends bytes of the encoded data set."""
-        view = memoryview(data)
-        write_whole(self.descriptor, view)
-        self._digest.update(view)
-        self.size_bytes += len(view)
+    def write(self, data: bytes | memoryview) -> None:
+        """Appends bytes of the encoded data set; the memory of a view must stay as it is until :meth:`flush`."""
+        self._pieces.append(data)
+        self.size_bytes += len(data)
+        if len(self._pieces) >= _MOST_PIECES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hashes what was appended and writes it to the file, many pieces in one call of the system."""
+        header, pieces = self._header, self._pieces
+        if not header and not pieces:
+            return
+        self._header, self._pieces = b"", []
+        with self._turns:
+            for piece in pieces:
+                self._digest.update(piece)
+            write_pieces(self.descriptor, [header, *pieces])
 
     def discard(self) -> None:
         """Removes the file: the object was refused or never finished."""
@@ -137,7 +156,8 @@ class FolderInbox:
         self._pending: list[Arrival] = []
         self._passes: dict[str, tuple[int, tuple[Pass, ...]]] = {}
         self._number = 0
-        self._ready_folders: set[Path] = set()
+        self._turns = threading.Semaphore(len(os.sched_getaffinity(0)))
+        self._ready_folders: dict[str, Path] = {}
         self._sync = FolderSync()
         self._free_bytes = 0
         self._free_read_at = float("-inf")
@@ -185,7 +205,7 @@ class FolderInbox:
         with self._pending_lock:
             self._number += 1
             number = self._number
-        return Spool(self._incoming / f"{os.getpid()}-{number}.part", header)
+        return Spool(self._incoming / f"{os.getpid()}-{number}.part", header, self._turns)
 
     def keep(
         self, spool: Spool, identity: Identity, transfer_syntax_uid: str, sender: Sender, now: datetime
@@ -195,14 +215,15 @@ class FolderInbox:
         The same object with the same content is recognised by its name and not stored again. The same SOP Instance
         UID with other content gets a name of its own and is flagged in the index.
         """
+        spool.flush()
         content = spool.content_sha256
-        folder = self.study_folder(identity.study_instance_uid)
+        folder = self._prepare(identity.study_instance_uid)
         path = folder / f"{_shorten(identity.sop_instance_uid)}-{content[:32]}.dcm"
         arrival = Arrival(
             identity=identity,
             transfer_syntax_uid=transfer_syntax_uid,
             content_sha256=content,
-            path=PurePosixPath(path.relative_to(self.folder).as_posix()),
+            path=PurePosixPath(*path.parts[-4:]),
             size_bytes=spool.header_bytes + spool.size_bytes,
             received_at=now,
             calling_ae_title=sender.calling_ae_title,
@@ -213,7 +234,6 @@ class FolderInbox:
             sync_path(path)
             self._sync.sync(folder)
             return Kept(arrival=arrival, duplicate=True)
-        self._prepare(folder)
         os.rename(spool.path, path)
         os.fsync(spool.descriptor)
         self._sync.sync(folder)
@@ -295,7 +315,7 @@ class FolderInbox:
             )
             connection.execute("DELETE FROM study WHERE study_instance_uid = ?", (study_instance_uid,))
             folder = self.study_folder(study_instance_uid)
-            self._ready_folders.discard(folder)
+            self._ready_folders.pop(study_instance_uid, None)
             if folder.exists():
                 shutil.rmtree(folder)
         return cursor.rowcount
@@ -315,15 +335,18 @@ class FolderInbox:
                 f"the inbox's disk has {self._free_bytes} bytes free, the watermark is {self._minimum_free_bytes}"
             )
 
-    def _prepare(self, folder: Path) -> None:
-        if folder in self._ready_folders:
-            return
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        self._sync.sync(folder.parent)
-        self._sync.sync(self._studies)
-        if len(self._ready_folders) > 10_000:
-            self._ready_folders.clear()
-        self._ready_folders.add(folder)
+    def _prepare(self, study_instance_uid: str) -> Path:
+        """Returns the folder of a study, which is on disk."""
+        folder = self._ready_folders.get(study_instance_uid)
+        if folder is None:
+            folder = self.study_folder(study_instance_uid)
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            self._sync.sync(folder.parent)
+            self._sync.sync(self._studies)
+            if len(self._ready_folders) > 10_000:
+                self._ready_folders.clear()
+            self._ready_folders[study_instance_uid] = folder
+        return folder
 
     def _kept_files(self) -> Iterator[Path]:
         for shard in sorted(self._studies.iterdir()):

@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import itertools
 import os
+import random
 import resource
 import socket
 import struct
@@ -96,6 +97,29 @@ def test_small_pdus_of_the_peer_are_put_together(open_reception, tmp_path):
     run = run_storescu(reception, "--max-send-pdu", "4096", str(path))
     assert run.returncode == 0, run.stderr
     assert pydicom.dcmread(reception.files()[0]).PixelData == pydicom.dcmread(path).PixelData
+
+
+@pytest.mark.parametrize("pdu_bytes", [4096, 16_384, 131_072])
+def test_objects_longer_than_the_receive_buffer_arrive_whole_one_after_the_other(
+    open_reception, tmp_path, pdu_bytes
+):
+    reception = open_reception()
+    chance = random.Random(pdu_bytes)
+    sent = {}
+    for number, side in enumerate((512, 1200, 64, 512, 900), start=1):
+        dataset = make_slice(SyntheticSlice(instance=f"2.25.1001.7.{number}", side=side))
+        dataset.PixelData = chance.randbytes(2 * side * side)
+        dataset.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+        sent[dataset.SOPInstanceUID] = dataset.PixelData
+    run = run_storescu(
+        reception,
+        "--max-send-pdu",
+        str(pdu_bytes),
+        *(str(tmp_path / f"{number}.dcm") for number in (1, 2, 3, 4, 5)),
+    )
+    assert run.returncode == 0, run.stderr
+    kept = [pydicom.dcmread(path) for path in reception.files()]
+    assert {one.SOPInstanceUID: one.PixelData for one in kept} == sent
 
 
 def test_a_compressed_object_is_stored_as_it_came(open_reception, tmp_path):

@@ -13,7 +13,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
-from node.dicom.reception.elements import MAXIMUM_DEPTH, find_study_instance_uid, read_identity
+from node.dicom.reception.elements import MAXIMUM_DEPTH, IdentityReader, read_identity
 from node.errors import InstanceRefused
 from node.study import PRODUCT_NAME
 from node.testing import SyntheticSlice, make_slice
@@ -119,8 +119,26 @@ def test_an_absurd_number_of_frames_is_refused():
 
 def test_the_study_is_found_in_the_first_bytes():
     data = encode(make_slice(SLICE))
-    assert find_study_instance_uid(data[:400], ExplicitVRLittleEndian) == SLICE.study
-    assert find_study_instance_uid(data[:20], ExplicitVRLittleEndian) == ""
+    assert IdentityReader(ExplicitVRLittleEndian).read_prefix(data[:400]) == SLICE.study
+    assert IdentityReader(ExplicitVRLittleEndian).read_prefix(data[:20]) == ""
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_data_set_read_from_a_prefix_of_any_length_says_the_same_as_in_one_go(syntax):
+    dataset = make_slice(SLICE)
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2.3"
+    dataset.ReferencedImageSequence = Sequence([item, item])
+    dataset["ReferencedImageSequence"].is_undefined_length = True
+    data = encode(dataset, syntax)
+    for length in range(len(data) + 1):
+        reader = IdentityReader(syntax)
+        reader.read_prefix(data[:length])
+        assert reader.read_whole(b"meta" + data, 4, PRODUCT_NAME) == read(data, syntax)
+        reader = IdentityReader(syntax)
+        reader.read_prefix(data[:length])
+        with pytest.raises(InstanceRefused):
+            reader.read_whole(b"meta" + data[:-1], 4, PRODUCT_NAME)
 
 
 @given(

@@ -216,3 +216,22 @@ def test_a_folder_sync_serves_everyone_who_came_before_it_began(tmp_path, monkey
 def test_a_failed_folder_sync_fails_everyone_who_waited_for_it(tmp_path):
     with pytest.raises(OSError, match="fsync"):
         FolderSync().sync(tmp_path / "absent")
+
+
+def test_pieces_are_written_whole_when_the_system_takes_only_a_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:7]))
+    with (tmp_path / "file").open("wb") as file:
+        durable.write_pieces(file.fileno(), [b"meta", b"", memoryview(b"second"), b"third"])
+    assert (tmp_path / "file").read_bytes() == b"metasecondthird"
+
+
+def test_many_short_pieces_of_one_object_do_not_pile_up(inbox):
+    spool = inbox.begin(b"meta")
+    for number in range(1000):
+        spool.write(number.to_bytes(2, "big"))
+    assert os.fstat(spool.descriptor).st_size > 1000
+    spool.flush()
+    content = b"".join(number.to_bytes(2, "big") for number in range(1000))
+    assert spool.path.read_bytes() == b"meta" + content
+    assert spool.content_sha256 == hashlib.sha256(content).hexdigest()
+    spool.close()

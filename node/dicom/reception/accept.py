@@ -12,7 +12,7 @@ import structlog
 
 from node.completeness import Traffic
 from node.dicom.reception.command import Command, Status
-from node.dicom.reception.elements import Encoded, find_study_instance_uid, read_identity
+from node.dicom.reception.elements import Encoded, IdentityReader, read_identity
 from node.dicom.reception.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import InboxFull, InstanceRefused
 from node.ports import Clock
@@ -69,6 +69,7 @@ class IncomingObject:
         self._command = command
         self._origin = origin
         self._spool: Spool | None = None
+        self._reader = IdentityReader(origin.transfer_syntax_uid)
         self._study = ""
         self._status: int = Status.SUCCESS
         self._comment = ""
@@ -76,9 +77,14 @@ class IncomingObject:
         self._attempt(self._open)
 
     def write(self, data: memoryview) -> None:
-        """Takes the next bytes of the data set."""
+        """Takes the next bytes of the data set; their memory must stay as it is until :meth:`flush` or the end."""
         if self._spool is not None:
             self._attempt(lambda: self._append(data))
+
+    def flush(self) -> None:
+        """Takes the bytes out of the memory they came in."""
+        if self._spool is not None:
+            self._attempt(self._spool.flush)
 
     def finish(self) -> tuple[int, str]:
         """Returns the status and the error comment to answer; with 0x0000 the object is durable."""
@@ -113,7 +119,7 @@ class IncomingObject:
         if spool.size_bytes + len(data) > self._acceptance.maximum_object_bytes:
             raise InboxFull(f"the object is larger than {self._acceptance.maximum_object_bytes} bytes")
         if spool.size_bytes == 0:
-            self._study = find_study_instance_uid(data, self._origin.transfer_syntax_uid)
+            self._study = self._reader.read_prefix(data)
             if self._study:
                 self._acceptance.traffic.study_known(
                     self._origin.association, self._study, self._acceptance.clock.now()
@@ -124,8 +130,9 @@ class IncomingObject:
         spool = self._existing_spool()
         if spool.size_bytes == 0:
             raise InstanceRefused("the data set is empty")
+        spool.flush()
         with mmap.mmap(spool.descriptor, 0, prot=mmap.PROT_READ) as data:
-            identity = read_identity(data, spool.header_bytes, self._origin.transfer_syntax_uid, PRODUCT_NAME)
+            identity = self._reader.read_whole(data, spool.header_bytes, PRODUCT_NAME)
         for name, got, said in (
             ("SOP Class UID", identity.sop_class_uid, self._command.sop_class_uid),
             ("SOP Instance UID", identity.sop_instance_uid, self._command.sop_instance_uid),

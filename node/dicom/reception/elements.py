@@ -83,65 +83,92 @@ _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
+_STRUCTS = tuple(
+    tuple(struct.Struct(order + fields).unpack_from for fields in ("HH2sH", "I", "HHI")) for order in "<>"
+)
+"""Element header, 32-bit length and item header, little and big endian."""
+
 Encoded = bytes | bytearray | memoryview | mmap
 
 
+class IdentityReader:
+    """Reads what an encoded data set says about itself, as far as it has come, each element once."""
+
+    def __init__(self, transfer_syntax_uid: str) -> None:
+        """Begins a data set.
+
+        Args:
+            transfer_syntax_uid: how it is encoded; none of :data:`DEFLATED`.
+        """
+        self._walk = _Walk(transfer_syntax_uid=transfer_syntax_uid)
+
+    def read_prefix(self, prefix: Encoded) -> str:
+        """Returns the Study Instance UID if it lies in the first bytes of the data set, else ""."""
+        with suppress(InstanceRefused):  # the prefix ends within an element, as prefixes do
+            self._walk.top_level(prefix, 0)
+        return self._walk.text(STUDY_INSTANCE_UID)
+
+    def read_whole(self, data: Encoded, offset: int, our_name: str) -> Identity:
+        """Returns what the data set says about itself, having walked it to its last byte.
+
+        Args:
+            data: the encoded data set, from ``offset`` to its end.
+            offset: where the data set begins; a prefix that was read before began here too.
+            our_name: Manufacturer's Model Name that marks our own results in Contributing Equipment.
+
+        Raises:
+            InstanceRefused: it ends within an element, lacks one of its UIDs, or holds fewer pixels than it says.
+
+        Source: PS3.5 section 7 (elements, sequences of undefined length) and A.4 (encapsulated pixel data).
+        """
+        walk = self._walk
+        if walk.top_level(data, offset) != len(data):
+            raise InstanceRefused("the data set is shorter than the part of it that came first")
+        identity = Identity(
+            sop_class_uid=walk.uid(SOP_CLASS_UID, "SOP Class UID"),
+            sop_instance_uid=walk.uid(SOP_INSTANCE_UID, "SOP Instance UID"),
+            study_instance_uid=walk.uid(STUDY_INSTANCE_UID, "Study Instance UID"),
+            series_instance_uid=walk.uid(SERIES_INSTANCE_UID, "Series Instance UID"),
+            modality=walk.text(MODALITY)[:16],
+            acquisition="/".join(
+                walk.text(tag) for tag in (ACQUISITION_NUMBER, TEMPORAL_POSITION_IDENTIFIER)
+            ).strip("/"),
+            position_mm=_project_position(
+                walk.numbers(IMAGE_POSITION_PATIENT), walk.numbers(IMAGE_ORIENTATION_PATIENT)
+            ),
+            frames=_read_frames(walk.text(NUMBER_OF_FRAMES)),
+            ours=our_name.encode() in walk.equipment,
+        )
+        _check_pixels(walk, identity)
+        return identity
+
+
 def read_identity(data: Encoded, offset: int, transfer_syntax_uid: str, our_name: str) -> Identity:
-    """Returns what the data set says about itself, having walked it to its last byte.
-
-    Args:
-        data: the encoded data set, from ``offset`` to its end.
-        offset: where the data set begins.
-        transfer_syntax_uid: how it is encoded; none of :data:`DEFLATED`.
-        our_name: Manufacturer's Model Name that marks our own results in Contributing Equipment.
-
-    Raises:
-        InstanceRefused: it ends within an element, lacks one of its UIDs, or holds fewer pixels than it says.
-
-    Source: PS3.5 section 7 (elements, sequences of undefined length) and A.4 (encapsulated pixel data).
-    """
-    walk = _Walk(data=data, transfer_syntax_uid=transfer_syntax_uid)
-    end = walk.elements(offset, len(data), depth=0)
-    if end != len(data):
-        raise InstanceRefused(f"the data set has {len(data) - end} bytes after its last element")
-    identity = Identity(
-        sop_class_uid=walk.uid(SOP_CLASS_UID, "SOP Class UID"),
-        sop_instance_uid=walk.uid(SOP_INSTANCE_UID, "SOP Instance UID"),
-        study_instance_uid=walk.uid(STUDY_INSTANCE_UID, "Study Instance UID"),
-        series_instance_uid=walk.uid(SERIES_INSTANCE_UID, "Series Instance UID"),
-        modality=walk.text(MODALITY)[:16],
-        acquisition="/".join(
-            walk.text(tag) for tag in (ACQUISITION_NUMBER, TEMPORAL_POSITION_IDENTIFIER)
-        ).strip("/"),
-        position_mm=_project_position(
-            walk.numbers(IMAGE_POSITION_PATIENT), walk.numbers(IMAGE_ORIENTATION_PATIENT)
-        ),
-        frames=_read_frames(walk.text(NUMBER_OF_FRAMES)),
-        ours=our_name.encode() in walk.equipment,
-    )
-    _check_pixels(walk, identity)
-    return identity
-
-
-def find_study_instance_uid(prefix: Encoded, transfer_syntax_uid: str) -> str:
-    """Returns the Study Instance UID if it lies in the first bytes of a data set, else ""."""
-    walk = _Walk(data=prefix, transfer_syntax_uid=transfer_syntax_uid, stop_after=STUDY_INSTANCE_UID)
-    with suppress(InstanceRefused):  # the prefix ends within an element, as prefixes do
-        walk.elements(0, len(prefix), depth=0)
-    return walk.text(STUDY_INSTANCE_UID)
+    """Returns what a whole data set says about itself: :meth:`IdentityReader.read_whole` in one call."""
+    return IdentityReader(transfer_syntax_uid).read_whole(data, offset, our_name)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Walk:
-    """One pass over a data set: skips by length, keeps the few short values that are wanted."""
+    """One pass over a data set: skips by length, keeps the few short values that are wanted.
 
-    data: Encoded
+    ``reached`` is the end of the last whole element of the top level, counted from where the data set begins: a
+    prefix is walked when it comes, and the rest from there.
+    """
+
     transfer_syntax_uid: str
-    stop_after: int = 0xFFFFFFFF
+    data: Encoded = b""
+    offset: int = 0
+    reached: int = 0
     values: dict[int, bytes] = field(default_factory=dict)
     equipment: bytes = b""
     pixel_bytes: int | None = None
     walked: int = 0
+
+    def top_level(self, data: Encoded, offset: int) -> int:
+        """Walks on from ``reached`` to the end of ``data``, and returns where it ended; the data set begins at ``offset``."""
+        self.data, self.offset = data, offset
+        return self.elements(offset + self.reached, len(data), depth=0)
 
     def elements(self, position: int, end: int, depth: int, *, implicit: bool | None = None) -> int:
         """Walks elements up to ``end`` or an Item Delimitation Item; returns the position after them."""
@@ -149,9 +176,7 @@ class _Walk:
             raise InstanceRefused(f"sequences are nested deeper than {MAXIMUM_DEPTH}")
         if implicit is None:
             implicit = self.transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN
-        order = ">" if self.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN else "<"
-        read_short = struct.Struct(f"{order}HH2sH").unpack_from
-        read_long = struct.Struct(f"{order}I").unpack_from
+        read_short, read_long, _ = _STRUCTS[self.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN]
         data = self.data
         while position < end:
             if position + 8 > end:
@@ -183,8 +208,7 @@ class _Walk:
                     )
             if depth == 0:
                 self.keep(tag, start, position, defined=length != _UNDEFINED)
-                if tag >= self.stop_after:
-                    return position
+                self.reached = position - self.offset
         if depth:
             raise InstanceRefused("the data set ends within a sequence item")
         return position
@@ -193,8 +217,7 @@ class _Walk:
         self, tag: int, representation: bytes, position: int, end: int, depth: int, *, implicit: bool
     ) -> int:
         """Walks the items of a sequence (or fragments of pixel data) of undefined length; returns what follows."""
-        order = ">" if self.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN else "<"
-        read_item = struct.Struct(f"{order}HHI").unpack_from
+        read_item = _STRUCTS[self.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN][2]
         inner_implicit = (
             implicit or representation == b"UN"
         )  # PS3.5 6.2.2: UN of undefined length is implicit VR

@@ -37,6 +37,8 @@ _PDV = struct.Struct(">IBB")
 _COMMAND_BIT, _LAST_BIT = 1, 2
 _MAXIMUM_REPORT_BYTES = 4 << 20
 """Longest data set of an N-EVENT-REPORT kept in memory (OURS; 10,000 references have 1.5 MB)."""
+_BUFFERED_PDUS = 4
+"""Longest PDUs that the buffer holds: a CT slice of 512 x 512 fits, and is written in one call."""
 _CLOSE_SECONDS = 2.0
 """How long the peer has to close the connection after the end of the association."""
 
@@ -57,7 +59,8 @@ class LaneTerms:
 class Lane:
     """Serves one accepted association until it ends.
 
-    Memory is one receive buffer; nothing is allocated from a length that a peer claims. Deadlines are kept by the
+    Memory is one receive buffer, from which an object's pieces are written many at once: when it is whole, or before
+    the buffer begins again. Nothing is allocated from a length that a peer claims. Deadlines are kept by the
     listener's watch, which shuts the socket of a lane that is past :attr:`deadline`: a drip of bytes does not help,
     because the deadline of a PDU counts from its first byte. ``idle_since`` is None while there is work.
     """
@@ -76,7 +79,7 @@ class Lane:
         self._terms = terms
         self._acceptance = acceptance
         self._report = report
-        self._buffer = bytearray(2 * (HEADER_BYTES + terms.settings.maximum_pdu_bytes))
+        self._buffer = bytearray(_BUFFERED_PDUS * (HEADER_BYTES + terms.settings.maximum_pdu_bytes))
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
         self._command_bytes = bytearray()
@@ -176,7 +179,9 @@ class Lane:
         present = self._end - self._start
         if present >= needed:
             return
-        if self._start + needed > len(self._buffer) or present == 0:
+        if self._start + needed > len(self._buffer) or (present == 0 and self._object is None):
+            if self._object is not None:
+                self._object.flush()
             self._view[:present] = self._view[self._start : self._end]
             self._start, self._end = 0, present
         while self._end - self._start < needed:
