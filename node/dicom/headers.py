@@ -182,7 +182,8 @@ def read_frames(instance: Instance) -> tuple[Instance, ...]:
 def read_folder(folder: Path) -> tuple[tuple[Instance, ...], tuple[tuple[Path, str], ...]]:
     """Returns every instance below a folder (multi-frame CT frame by frame) and what was refused, with the reason.
 
-    Files are taken in the order of their names; DICOMDIR and hidden files are passed over.
+    Files are taken in the order of their names; DICOMDIR and hidden files are passed over. A multi-frame CT whose frames
+    cannot be read is refused and comes back whole too: its header says whose study it is, and no stack takes it.
 
     Args:
         folder: searched with all its subfolders; links that leave it are not followed.
@@ -190,10 +191,13 @@ def read_folder(folder: Path) -> tuple[tuple[Instance, ...], tuple[tuple[Path, s
     instances: list[Instance] = []
     refused: list[tuple[Path, str]] = []
     for path in _walk(folder):
+        whole: Instance | None = None
         try:
-            instances.extend(read_frames(read_instance(path)))
+            whole = read_instance(path)
+            instances.extend(read_frames(whole))
         except InstanceRefused as refusal:
             refused.append((path, str(refusal)))
+            instances += [] if whole is None else [whole]
     log.info("folder read", instances=len(instances), refused=len(refused))
     return tuple(instances), tuple(refused)
 

@@ -94,7 +94,9 @@ def _acquisition(uid: str, part: int, group: tuple[Instance, ...], named: str) -
 def _fault(group: Sequence[Instance]) -> str:
     """Why a group is no regular stack, "" when it is one; a single image has no fault of its own."""
     if len(group) == 1:
-        return ""
+        (image,) = group
+        unread = image.number_of_frames > 1 and not image.frame_number
+        return f"{image.number_of_frames} frames in one object that cannot be read apart" if unread else ""
     try:
         stack_slices(Acquisition(series_instance_uid="", part=0, instances=tuple(group)))
     except SeriesRefused as refusal:

@@ -17,6 +17,8 @@ from node.dicom.headers import read_folder, read_frames, read_instance
 from node.dicom.scanner import SeriesPlan, StudyPlan, write_series
 from node.dicom.values import parse_date, parse_datetime, parse_time
 from node.errors import InstanceRefused
+from node.phases.acquisitions import split_acquisitions
+from node.study import ENHANCED_CT_IMAGE_STORAGE
 
 
 @pytest.fixture
@@ -149,6 +151,18 @@ def test_damage_is_refused_or_read_and_never_anything_else(tmp_path_factory, cut
     path.write_bytes(bytes(content[: max(cut, 0)]) if cut < 1300 else bytes(content))
     with contextlib.suppress(InstanceRefused):
         assert read_frames(read_instance(path))
+
+
+def test_a_multi_frame_ct_without_a_description_of_its_frames_is_refused_and_still_names_its_study(image):
+    path, dataset = image
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = ENHANCED_CT_IMAGE_STORAGE
+    dataset.NumberOfFrames = 30
+    dataset.save_as(path)
+    (whole,), ((_, reason),) = read_folder(path.parent)
+    assert (whole.study_instance_uid, whole.frame_number) == (dataset.StudyInstanceUID, 0)
+    assert "frames of" in reason
+    (acquisition,) = split_acquisitions([whole])
+    assert acquisition.refused == "30 frames in one object that cannot be read apart"
 
 
 def test_folder_lists_what_it_refused_with_reasons(image, tmp_path):

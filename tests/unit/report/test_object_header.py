@@ -12,6 +12,7 @@ from node.report.header import list_undecoded, localise, series_description, sta
 from node.report.pdf import encapsulate
 from node.report.seg import seg_place
 from node.report.sr import document
+from node.report.validate import list_faults
 from tests.report_study import make_report
 
 PLACES = (document.PLACE, encapsulate.PLACE, capture.PLACE, *(seg_place(phase) for phase in Phase))
@@ -91,3 +92,13 @@ def test_chinese_texts_of_iso_2022_lose_their_escape_sequences_and_no_letter(env
     assert dataset.StudyDescription == "肝脏"
     assert dataset.OtherPatientIDsSequence[0].IssuerOfPatientID == "医院"
     assert item.IssuerOfPatientID == "\x1b$)A医院"
+
+
+@pytest.mark.parametrize(("uid", "passes"), [("1.2.03.4", True), ("1.2..4", False), ("1.a", False)])
+def test_a_uid_of_the_study_is_referred_to_as_it_is_if_it_is_one_but_for_zeros(envelope, uid, passes):
+    dataset = Dataset()
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.104.1"
+    stamp(dataset, envelope, encapsulate.PLACE, sop_instance_uid="1.2.3")
+    dataset.FrameOfReferenceUID = uid
+    faults = list_faults(dataset, study_instance_uid=dataset.StudyInstanceUID, known_uids=frozenset())
+    assert any("FrameOfReferenceUID" in fault for fault in faults) is not passes
