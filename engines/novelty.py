@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.errors import InvalidInput
-from engines.models.reference import InputReference
+from engines.models.reference import InputReference, NoveltyReference
 from engines.phase import Phase
 
 Numbers = npt.NDArray[np.float64]
@@ -25,23 +26,21 @@ LEAST_DEVIATION = 0.01
 """A number that hardly varies in training counts with this deviation, 3.4 HU of the window (OURS)."""
 
 
+LEVEL = 0.99
+"""One in a hundred inputs like the training inputs is called unlike them (OURS)."""
+
+FOLDS = 10
+"""Parts of the training inputs, each judged by a model of the others, for the threshold."""
+
+MOST_COMPONENTS = 16
+INPUTS_PER_COMPONENT = 5
+"""Directions that are kept: not more than these, nor than one for five inputs (OURS)."""
+
+LEAST_VARIANCE = 1e-4
+"""Of standardised numbers along a direction: inputs that do not differ there must not make the least noise unusual."""
+
 MOST_DEVIATIONS = 4.0
 """A channel farther than this from the training inputs is unusual (OURS: 1 normal patient in 2600 for the six numbers)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NoveltyReference:
-    """What the training inputs look like: aggregates only.
-
-    Attributes:
-        mean: of every number of the description, shape (d,).
-        deviation: standard deviation of every number, shape (d,), > 0.
-        distances: distance of each training input from all others, sorted, shape (n,).
-    """
-
-    mean: Numbers
-    deviation: Numbers
-    distances: Numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +48,21 @@ class Novelty:
     """How unusual one input is.
 
     Attributes:
-        distance: root mean square of its numbers in training standard deviations; about 1 is usual.
-        percentile: share of the training inputs that lie nearer to the others, 0..1; 1 is farther than all.
+        distance: from the training inputs; about 1 is usual.
+        threshold: beyond this it is unlike them.
+        level: share of the training inputs that lie within the threshold.
+        exchanged: two channels, by their places, whose exchange would make it usual; None where none would.
     """
 
     distance: float
-    percentile: float
+    threshold: float
+    level: float
+    exchanged: tuple[int, int] | None = None
+
+    @property
+    def unusual(self) -> bool:
+        """Whether the input is unlike the training inputs."""
+        return self.distance > self.threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,27 +152,40 @@ def describe_input(array: npt.NDArray[np.floating]) -> Numbers:
 
 
 def fit_novelty(descriptions: Numbers) -> NoveltyReference:
-    """Returns the reference of a training cohort; each distance is measured from the mean and deviation of the others.
+    """Returns the reference of a training cohort.
+
+    The threshold comes from distances that a model of the other inputs gives, each tenth judged by nine: what a new input
+    of the same kind would show. With n inputs no level above n / (n + 1) can be stated.
 
     Args:
         descriptions: of the training inputs alone, shape (n, d); never of test patients.
 
     Raises:
         InvalidInput: there are too few.
+
+    Source: Tipping & Bishop, J R Stat Soc B 1999;61:611 (the model); Vovk et al. 2005, split conformal rank (threshold).
     """
     count = len(descriptions)
     if descriptions.ndim != 2 or count < FEWEST_INPUTS:
         raise InvalidInput(
             f"descriptions of shape {descriptions.shape}; expected at least {FEWEST_INPUTS} inputs"
         )
-    others_mean = (descriptions.sum(axis=0) - descriptions) / (count - 1)
-    squares = ((descriptions**2).sum(axis=0) - descriptions**2) / (count - 1)
-    others_deviation = np.sqrt(np.maximum(squares - others_mean**2, LEAST_DEVIATION**2))
-    distances = np.sqrt((((descriptions - others_mean) / others_deviation) ** 2).mean(axis=1))
+    fold = np.arange(count) % FOLDS
+    distances = np.empty(count)
+    for number in range(FOLDS):
+        seen = _fit_components(descriptions[fold != number])
+        distances[fold == number] = _measure(descriptions[fold == number], *seen)
+    rank = min(int(np.ceil((count + 1) * LEVEL)), count)
+    mean, deviation, components, variances, rest = _fit_components(descriptions)
     return NoveltyReference(
-        mean=descriptions.mean(axis=0),
-        deviation=np.maximum(descriptions.std(axis=0), LEAST_DEVIATION),
-        distances=np.sort(distances),
+        inputs=count,
+        mean=tuple(mean.tolist()),
+        deviation=tuple(deviation.tolist()),
+        components=tuple(tuple(row) for row in components.tolist()),
+        variances=tuple(variances.tolist()),
+        rest=rest,
+        level=rank / (count + 1),
+        threshold=float(np.sort(distances)[rank - 1]),
     )
 
 
@@ -179,10 +200,62 @@ def judge_novelty(array: npt.NDArray[np.floating], reference: NoveltyReference) 
         InvalidInput: the input has another number of channels than the training inputs.
     """
     numbers = describe_input(array)
-    if numbers.shape != reference.mean.shape:
+    if numbers.shape != (len(reference.mean),):
         raise InvalidInput(
-            f"{numbers.size} numbers describe the input, {reference.mean.size} the training inputs"
+            f"{numbers.size} numbers describe the input, {len(reference.mean)} the training inputs"
         )
-    distance = float(np.sqrt((((numbers - reference.mean) / reference.deviation) ** 2).mean()))
-    nearer = int(np.searchsorted(reference.distances, distance, side="left"))
-    return Novelty(distance=distance, percentile=nearer / len(reference.distances))
+    pairs = list(combinations(range(len(array)), 2))
+    blocks = np.split(numbers, len(array))
+    rows = np.stack([numbers, *(np.concatenate(_exchange(blocks, *pair)) for pair in pairs)])
+    distances = _measure(
+        rows,
+        np.asarray(reference.mean),
+        np.asarray(reference.deviation),
+        np.asarray(reference.components),
+        np.asarray(reference.variances),
+        reference.rest,
+    )
+    usual = [pair for pair, other in zip(pairs, distances[1:], strict=True) if other <= reference.threshold]
+    unusual = distances[0] > reference.threshold
+    return Novelty(
+        distance=float(distances[0]),
+        threshold=reference.threshold,
+        level=reference.level,
+        exchanged=usual[0] if unusual and usual else None,
+    )
+
+
+def _exchange(blocks: Sequence[Numbers], one: int, other: int) -> list[Numbers]:
+    exchanged = list(blocks)
+    exchanged[one], exchanged[other] = blocks[other], blocks[one]
+    return exchanged
+
+
+def _fit_components(descriptions: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers, float]:
+    """Mean, deviation, directions, their variances, and the variance of the rest, of standardised descriptions."""
+    mean = descriptions.mean(axis=0)
+    deviation = np.maximum(descriptions.std(axis=0), LEAST_DEVIATION)
+    scaled = (descriptions - mean) / deviation
+    count, size = scaled.shape
+    kept = min(MOST_COMPONENTS, count // INPUTS_PER_COMPONENT, size - 1)
+    _, singular, directions = np.linalg.svd(scaled, full_matrices=False)
+    variances = singular**2 / (count - 1)
+    rest = max(float(variances[kept:].sum()) / (size - kept), LEAST_VARIANCE)
+    return mean, deviation, directions[:kept], np.maximum(variances[:kept], LEAST_VARIANCE), rest
+
+
+def _measure(
+    descriptions: Numbers,
+    mean: Numbers,
+    deviation: Numbers,
+    components: Numbers,
+    variances: Numbers,
+    rest: float,
+) -> Numbers:
+    """Distance of each description from the mean, per number: Mahalanobis under the model, shape (n,)."""
+    scaled = (descriptions - mean) / deviation
+    along = scaled @ components.T
+    beside = np.maximum((scaled**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+    squares = (along**2 / variances).sum(axis=1) + beside / rest
+    distances: Numbers = np.sqrt(squares / scaled.shape[1])
+    return distances

@@ -13,13 +13,19 @@ from engines.errors import InvalidInput, ModelRefused
 from engines.models.model import Model
 from engines.network_input import network_grid
 from engines.networks.settings import NetworkName
-from engines.novelty import find_unusual_channels
+from engines.novelty import Novelty, find_unusual_channels, judge_novelty
 from engines.volume import Grid, Volume
 from node.report.record import NotAssessable
 from node.report.sources import SaliencyMap
 from node.walk import Walk
 
 log = structlog.get_logger(__name__)
+
+COARSE_CHECK = (
+    "whether the input is a usual one was checked coarsely only, by brightness and spread of each phase: this model keeps no"
+    " finer reference of its training inputs"
+)
+"""Said of models released before the finer reference was kept, or fitted on too few inputs for it."""
 
 _FULL = 255
 """A map is kept in bytes: steps of 0.4 per cent cannot be told apart on a page."""
@@ -52,21 +58,38 @@ def explain_scores(walk: Walk) -> NotAssessable | None:
 
 
 def flag_novelty(model: Model, network_input: npt.NDArray[np.float16]) -> tuple[str, ...]:
-    """Returns a warning when the network input is unlike those that the model was trained on.
+    """Returns warnings: that the network input is unlike those that the model was trained on, or was checked coarsely only.
 
     Args:
         model: whose reference tells what is usual.
         network_input: float16 (phases, side, side, side), 0 to 1.
     """
-    unusual = find_unusual_channels(network_input, model.reference.network_input)
-    if not unusual:
-        return ()
-    found = "; ".join(
+    told: list[str] = []
+    reference = model.reference.novelty
+    if reference is not None:
+        novelty = judge_novelty(network_input, reference)
+        if novelty.unusual:
+            told.append(_tell_novelty(novelty, model))
+    told += [
         f"{one.phase.value.replace('_', ' ').lower()} {one.quantity} {one.value:.2f}, training {one.usual:.2f}"
         f" ± {one.deviation:.2f} ({one.deviations:+.0f} SD)"
-        for one in unusual
+        for one in find_unusual_channels(network_input, model.reference.network_input)
+    ]
+    flags = (f"input unlike the training data: {'; '.join(told)}",) if told else ()
+    return flags if reference is not None else (*flags, COARSE_CHECK)
+
+
+def _tell_novelty(novelty: Novelty, model: Model) -> str:
+    words = (
+        f"distance {novelty.distance:.1f}, {novelty.level:.0%} of the training inputs lie within"
+        f" {novelty.threshold:.1f}"
     )
-    return (f"input unlike the training data: {found}",)
+    if novelty.exchanged is None:
+        return words
+    one, other = (
+        model.card.preprocessing.phases[place].value.replace("_", " ").lower() for place in novelty.exchanged
+    )
+    return f"{words}; it would be usual with {one} and {other} exchanged: check the phases"
 
 
 def draw_maps(model: Model, network_input: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from engines.models.reference import Reference, describe_clinical, describe_inpu
 from engines.networks.heads import RiskNetwork
 from engines.networks.settings import ENSEMBLE, NetworkName
 from engines.networks.weights import read_network
+from engines.novelty import FEWEST_INPUTS, describe_input, fit_novelty
 from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, percentile_interval
 from engines.survival.concordance import harrell_c
 from engines.survival.outcome import Outcome
@@ -283,9 +284,12 @@ def _describe_reference(cohort: FitCohort, models: FittedModels) -> Reference:
     rows = cohort.discovery()
     shape = (rows.size, len(cohort.preprocessing.phases))
     means, sds = np.empty(shape), np.empty(shape)
+    descriptions: list[FloatArray] = []
     for place, row in enumerate(rows):  # one input at a time: a cohort does not fit into memory
-        voxels = np.asarray(cohort.data.inputs[row], dtype=np.float64).reshape(shape[1], -1)
+        array = np.asarray(cohort.data.inputs[row], dtype=np.float64)
+        voxels = array.reshape(shape[1], -1)
         means[place], sds[place] = voxels.mean(axis=1), voxels.std(axis=1)
+        descriptions.append(describe_input(array))
     return Reference(
         models=tuple(fit.reference for fit in models.risk_fits),
         network_input=describe_inputs(means, sds, cohort.preprocessing.phases),
@@ -294,4 +298,5 @@ def _describe_reference(cohort: FitCohort, models: FittedModels) -> Reference:
             for endpoint in Endpoint
         ),
         clinical=describe_clinical([cohort.clinical[row] for row in rows]),
+        novelty=fit_novelty(np.stack(descriptions)) if rows.size >= FEWEST_INPUTS else None,
     )

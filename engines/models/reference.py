@@ -73,6 +73,33 @@ class InputReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoveltyReference:
+    """What the training inputs look like together: a probabilistic principal component model of their descriptions.
+
+    Aggregates only. ``engines.novelty`` makes and reads it.
+
+    Attributes:
+        inputs: how many training inputs it was made of.
+        mean: of each of the d numbers of a description.
+        deviation: standard deviation of each, > 0.
+        components: k directions of d standardised numbers in which the inputs differ most, orthonormal rows.
+        variances: (k,) variance of the inputs along each, > 0.
+        rest: variance along each remaining direction, > 0.
+        level: share of training inputs that lie nearer than ``threshold`` when a model of the others judges them.
+        threshold: distance beyond which an input is unlike them.
+    """
+
+    inputs: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    components: tuple[tuple[float, ...], ...]
+    variances: tuple[float, ...]
+    rest: float
+    level: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogRiskReference:
     """Mean and covariance of the networks' standardised log-risks in the training cohort, out-of-fold."""
 
@@ -93,12 +120,13 @@ class ClinicalReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """reference.json, version 1."""
+    """reference.json, version 1. ``novelty`` is None in older folders and where the training inputs were too few."""
 
     models: tuple[ModelReference, ...]
     network_input: tuple[InputReference, ...]
     log_risks: tuple[LogRiskReference, ...]
     clinical: tuple[ClinicalReference, ...]
+    novelty: NoveltyReference | None = None
 
     def of(self, endpoint: Endpoint, model: ModelName) -> ModelReference:
         """Returns the reference of one model.
@@ -204,6 +232,8 @@ def describe_clinical(patients: Sequence[ClinicalVariables]) -> tuple[ClinicalRe
 def write_reference(reference: Reference) -> str:
     """Returns reference.json as text, floats unrounded."""
     content = {"schema": "mmf-reference", "schema_version": 1, **asdict(reference)}
+    if reference.novelty is None:
+        del content["novelty"]
     return json.dumps(content, allow_nan=False, indent=1) + "\n"
 
 
@@ -211,7 +241,7 @@ def read_reference(text: str) -> Reference:
     """Returns the reference of a reference.json.
 
     Raises:
-        ModelRefused: not JSON, or not of the schema; or curves whose columns differ in length.
+        ModelRefused: not JSON, or not of the schema; or curves or a novelty reference whose columns differ in length.
     """
     try:
         content: Mapping[str, Any] = json.loads(text)
@@ -230,4 +260,9 @@ def read_reference(text: str) -> Reference:
                 raise ModelRefused(
                     f"reference.json: a curve of {entry.model} {entry.endpoint} has ragged columns"
                 )
+    novelty = reference.novelty
+    if novelty is not None:
+        lengths = {len(novelty.mean), len(novelty.deviation), *(len(row) for row in novelty.components)}
+        if len(lengths) != 1 or len(novelty.components) != len(novelty.variances):
+            raise ModelRefused("reference.json: the novelty reference has ragged columns")
     return reference

@@ -1,5 +1,7 @@
 """What is told beside the scores: maps of the networks in service, their place in the patient, and unusual inputs."""
 
+import copy
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,18 +15,18 @@ from pydantic import TypeAdapter
 from engines.case import Case, write_array
 from engines.configuration import find_conf
 from engines.endpoint import Endpoint
-from engines.errors import InvalidInput
-from engines.models.reference import InputReference
+from engines.errors import InvalidInput, ModelRefused
+from engines.models.reference import InputReference, describe_inputs, read_reference, write_reference
 from engines.models.store import load_model
 from engines.network_input import network_grid
 from engines.networks.settings import ENSEMBLE
-from engines.novelty import find_unusual_channels
+from engines.novelty import describe_input, find_unusual_channels, fit_novelty
 from engines.phantom.cohort import draw_cohort
 from engines.phase import ASSESSED_PHASES, Phase
 from engines.saliency import explain_risk
 from engines.segmentation.baseline import BaselineSegmenter
 from engines.volume import Grid, Volume
-from node.explanation import draw_maps, explain_scores, flag_novelty, place_maps
+from node.explanation import COARSE_CHECK, draw_maps, explain_scores, flag_novelty, place_maps
 from node.phases.rules import load_rules
 from node.steps import Steps
 from node.study import Instance, Study
@@ -50,7 +52,10 @@ GRID = Grid(shape=(20, 24, 28), spacing_mm=(5.0, 4.0, 4.0), origin_mm=(-60.0, -5
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(find_conf("models/demo"), allow_demonstration=True)
+    """The demonstration model as an older release would be: without the finer reference of its training inputs."""
+    model = load_model(find_conf("models/demo"), allow_demonstration=True)
+    model.reference = replace(model.reference, novelty=None)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +138,7 @@ def test_the_step_is_done_once_and_gives_the_same_maps_again(model, usual, tmp_p
     walk = walk_to_the_scores(tmp_path, model, usual)
     assert explain_scores(walk) is None
     assert len(walk.saliency) == 6
-    assert walk.flags == []
+    assert walk.flags == [COARSE_CHECK]
     again = walk_to_the_scores(tmp_path, model, usual)
     assert explain_scores(again) is None
     assert again.steps.done[-1].name == "explain"
@@ -151,7 +156,7 @@ def test_a_network_that_cannot_be_read_is_a_flag_and_no_failed_study(usual, tmp_
     walk = walk_to_the_scores(tmp_path, model, usual)
     assert explain_scores(walk) is None
     assert walk.saliency == ()
-    (flag,) = walk.flags
+    flag = walk.flags[-1]
     assert flag.startswith("where the networks looked cannot be shown: ")
     assert "SHA-256" in flag
 
@@ -166,15 +171,63 @@ def test_a_site_may_leave_the_maps_out(model, usual, tmp_path):
 def test_an_input_like_the_training_inputs_is_not_flagged_and_one_unlike_them_is_with_its_numbers(
     model, usual
 ):
-    assert flag_novelty(model, usual) == ()
+    assert flag_novelty(model, usual) == (COARSE_CHECK,)
     strange = usual.copy()
     strange[1] = 1.0
-    (flag,) = flag_novelty(model, strange)
+    flag, coarse = flag_novelty(model, strange)
+    assert coarse == COARSE_CHECK
     assert flag.startswith(
         "input unlike the training data: portal venous mean 1.00, training 0.32 ± 0.01 (+68 SD)"
     )
     assert "portal venous spread 0.00, training 0.30 ± 0.01 (-30 SD)" in flag
     assert "arterial" not in flag
+
+
+def drawn(seed):
+    """An input of three channels, each with its own gradient, that varies from case to case."""
+    random = np.random.default_rng(seed)
+    slope = np.linspace(-0.1, 0.1, 8)
+    ways = np.stack([slope[:, None, None] + np.zeros((8, 8, 8)), slope[None, :, None] + np.zeros((8, 8, 8))])
+    ways = np.concatenate([ways, slope[None, None, :] + np.zeros((1, 8, 8, 8))])
+    level = np.array([0.5, 0.5, 0.5]) + random.normal(0, 0.02, 3)
+    return np.clip(level[:, None, None, None] + ways + random.normal(0, 0.02, (3, 8, 8, 8)), 0, 1)
+
+
+def test_a_finer_reference_tells_exchanged_phases_that_brightness_and_spread_cannot(model):
+    inputs = np.stack([drawn(seed) for seed in range(120)])
+    voxels = inputs.reshape(120, 3, -1)
+    finer = copy.copy(model)
+    finer.reference = replace(
+        model.reference,
+        network_input=describe_inputs(voxels.mean(axis=2), voxels.std(axis=2), ASSESSED_PHASES),
+        novelty=fit_novelty(np.stack([describe_input(one) for one in inputs])),
+    )
+    assert flag_novelty(finer, drawn(500)) == ()
+    swapped = drawn(500)[::-1].copy()
+    assert find_unusual_channels(swapped, finer.reference.network_input) == ()
+    (flag,) = flag_novelty(finer, swapped)
+    assert re.fullmatch(
+        r"input unlike the training data: distance \d+\.\d, 99% of the training inputs lie within \d\.\d; it would be"
+        r" usual with arterial and delayed exchanged: check the phases",
+        flag,
+    )
+    (flag,) = flag_novelty(finer, np.full((3, 8, 8, 8), 0.5))
+    assert "exchanged" not in flag
+    assert "spread 0.00" in flag
+
+
+def test_a_model_folder_keeps_the_finer_reference_and_refuses_a_ragged_one(model):
+    novelty = fit_novelty(np.stack([describe_input(drawn(seed)) for seed in range(30)]))
+    kept = replace(model.reference, novelty=novelty)
+    assert read_reference(write_reference(kept)) == kept
+    assert "novelty" not in write_reference(model.reference)
+    assert read_reference(write_reference(model.reference)).novelty is None
+    for ragged in (
+        replace(novelty, mean=novelty.mean[:-1]),
+        replace(novelty, variances=novelty.variances[:-1]),
+    ):
+        with pytest.raises(ModelRefused, match="ragged"):
+            read_reference(write_reference(replace(kept, novelty=ragged)))
 
 
 def test_four_deviations_are_unusual_and_a_tiny_deviation_counts_as_a_hundredth():
