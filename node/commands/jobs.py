@@ -26,7 +26,8 @@ app = typer.Typer(name="jobs", help="Jobs of the node: list, show, retry, cancel
 @app.command("list")
 def list_jobs(
     state: Annotated[
-        list[JobState] | None, typer.Option(help="Only jobs in this state; repeat for more.")
+        list[JobState] | None,
+        typer.Option(case_sensitive=False, help="Only jobs in this state; repeat for more."),
     ] = None,
     study: Annotated[str, typer.Option(help="Only jobs of this Study Instance UID.")] = "",
     conf: Conf = None,
@@ -41,7 +42,8 @@ def list_jobs(
         return
     for job in found:
         typer.echo(
-            f"{job.job_id:>6}  {job.state:<11}  {job.outcome or '-':<14}  {job.study_instance_uid}  {job.error}"
+            f"{job.job_id:>6}  {job.state:<11}  {job.outcome or '-':<14}  {job.study_instance_uid}  "
+            + " ".join(job.error.split())
         )
     if not found:
         typer.echo("no jobs", err=True)

@@ -31,14 +31,26 @@ def open_database(path: Path) -> sqlite3.Connection:
         path: the file; its folder exists.
 
     Raises:
-        SettingsRefused: the file was written by a newer version of this product.
+        SettingsRefused: the file was written by a newer version of this product, or is no database.
     """
     _create(path)
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError:  # locked, full, not readable: not the file's content
+        connection.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise SettingsRefused(
+            [
+                f"{path} is damaged or was never the node's ({error}): put a backup in its place, or move it away; "
+                "the received objects are found again at the start"
+            ]
+        ) from error
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     _migrate(connection, path)

@@ -163,6 +163,13 @@ def test_a_database_of_a_newer_version_is_refused_with_the_remedy(database):
         open_database(database)
 
 
+def test_a_file_that_is_no_database_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "node.sqlite"
+    path.write_bytes(b"torn by a full disk " * 50)
+    with pytest.raises(SettingsRefused, match="put a backup in its place"):
+        open_database(path)
+
+
 def test_a_backup_is_taken_while_the_node_writes_and_restores_every_job(database, tmp_path):
     copy = tmp_path / "copies" / "node.sqlite"
     copy.parent.mkdir()
