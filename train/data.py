@@ -117,12 +117,16 @@ def check_training_data(data: TrainingData) -> None:
             value, no event or no comparable pair to learn or to validate from.
     """
     _check_shapes(data)
-    _check_records(data)
+    check_records(data)
     _check_voxels(data)
 
 
-def _check_records(data: TrainingData) -> None:
-    """Everything that needs no voxel."""
+def check_records(data: TrainingData) -> None:
+    """Refuses what ``check_training_data`` refuses without reading a voxel.
+
+    Raises:
+        CohortRefused: a fault of the identities, splits, follow-up, labels or ages.
+    """
     _check_identities(data)
     for name, follow in (("OS", data.os), ("PFS", data.pfs)):
         _check_follow_up(data, name, follow)
@@ -150,7 +154,7 @@ def check_assignments(data: TrainingData, assignments: Mapping[str, Sequence[Spl
     units = {unit: replace(data, splits=list(splits)) for unit, splits in assignments.items()}
     for unit, seen in units.items():
         try:
-            _check_records(seen)
+            check_records(seen)
         except CohortRefused as error:
             raise CohortRefused(f"{unit}: {error}") from error
     everyone = np.arange(data.n)

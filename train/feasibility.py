@@ -4,7 +4,7 @@ import torch
 
 from engines.networks.registry import build_network
 from engines.networks.settings import NetworkName, NetworkSettings
-from train.data import Split, TrainingData
+from train.data import Split, TrainingData, check_records
 from train.errors import CohortRefused, RecipeRefused
 from train.recipes import SMOOTHING_EPOCHS, Schedule
 from train.step import reconstructs
@@ -31,10 +31,11 @@ def check_plan(
         processes: that train together.
 
     Raises:
-        CohortRefused: inputs of another shape.
+        CohortRefused: a fault that needs no voxel, or inputs of another shape.
         RecipeRefused: too few epochs learn the outcome, or a batch of a single case.
         InvalidInput: the network cannot have this size.
     """
+    check_records(data)
     if tuple(data.inputs.shape[1:]) != settings.input_shape:
         raise CohortRefused(
             f"inputs have shape {data.inputs.shape[1:]}; {name.value} expects {settings.input_shape}"

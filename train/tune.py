@@ -11,7 +11,7 @@ import numpy as np
 from engines.case import replaced
 from engines.networks.settings import NetworkName, NetworkSettings
 from train.data import TrainingData
-from train.errors import CheckpointRefused, TrainingStopped
+from train.errors import CheckpointRefused, DeviceFull, TrainingStopped
 from train.identity import describe_run
 from train.loop import RunOptions, train_network
 from train.progress import Selection, smoothed_c
@@ -141,7 +141,7 @@ def _try(trial: Trial, search: Search, data: TrainingData, device: str) -> Trial
     options = RunOptions(device=device)
     try:
         trained = train_network(search.name, settings, data, schedule, seed=search.seed, options=options)
-    except TrainingStopped as error:
+    except (TrainingStopped, DeviceFull) as error:
         return replace(trial, stopped=str(error))
     first = max(schedule.warm_up_epochs, schedule.reconstruction_epochs)
     smoothed = [

@@ -1,5 +1,6 @@
 """What ``mmf-train networks`` says of a cohort on disk that cannot be trained on: the fault and its case, nothing written."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -121,6 +122,13 @@ def cut_array_short(cohort):
     put_bytes(path.name, path.read_bytes()[:-4000])(cohort)
 
 
+def leave_one_case(cohort):
+    for folder in cohort.glob("case-*"):
+        if folder.name != LAST:
+            shutil.rmtree(folder)
+    (cohort / "splits.csv").unlink()
+
+
 def break_manifest(cohort):
     (cohort / LAST / "case.json").write_bytes(b"\xff\xfe\x00")
 
@@ -200,6 +208,7 @@ FAULTS_ON_DISK = {
         put_bytes("clinical.json", b'{"age": {"category": "<=50", "number": 3}}'),
         f"case {LAST}: clinical.json: age",
     ),
+    "one case": (leave_one_case, "the cohort holds 1 patient"),
     "a manifest of bytes": (break_manifest, "case.json is not JSON"),
     "splits in another alphabet": (break_splits(b"\xe9,validation"), "splits.csv is not UTF-8"),
     "a row without a split": (break_splits(LAST.encode()), f"splits.csv: case {LAST} has split ''"),
