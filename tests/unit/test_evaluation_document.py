@@ -59,6 +59,25 @@ def test_pdf_holds_every_row_and_repeats_the_header():
     assert "Zürich ≥ 2" in text
 
 
+def test_a_table_broader_than_a_page_is_split_and_a_word_longer_than_a_column_broken():
+    table = Table(
+        name="broad",
+        title="Broad",
+        header=("Model", *(f"cohort{k:02d}" for k in range(60))),
+        rows=(
+            Row(cells=("Group",), kind=RowKind.HEADING),
+            Row(cells=("x" * 200, *(f"0.{k:02d}({k})" for k in range(60)))),
+        ),
+    )
+    whole = Document(title="R", subtitle="", sections=(Section(title="First", parts=(table,)),))
+    with pypdfium2.PdfDocument(write_pdf(whole)) as pdf:
+        text = "".join(page.get_textpage().get_text_range() for page in pdf)
+    assert all(f"0.{k:02d}({k})" in text and f"cohort{k:02d}" in text for k in range(60))
+    parts = text.count("Broad (")
+    assert parts > 1
+    assert text.count("x") >= 200 * parts
+
+
 def test_no_title_stands_alone_at_the_foot_of_a_page():
     parts = document(rows=4).sections[0].parts[1:2]
     for lines in range(46, 49):

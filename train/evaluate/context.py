@@ -13,6 +13,7 @@ from train.evaluate.hazards import FEWEST_EVENTS, FEWEST_PATIENTS
 from train.evaluate.measures import ModelRecord, Settings, split_by_risk
 from train.evaluate.published import Published, canonical_model
 from train.evaluate.score_table import EndpointColumns, ScoreTable
+from train.evaluate.shortcuts import Shortcut
 from train.evaluate.words import NOT_ESTIMABLE
 
 Parts = list[Text | Table | Picture]
@@ -32,6 +33,7 @@ class Context:
         risks: performance of their absolute risks.
         cutoffs: endpoint -> model -> cut-off.
         published: values of another cohort.
+        shortcuts: baselines from the examination alone.
         reference: the model the others are compared with; None without any score.
         note: on the intervals.
     """
@@ -45,6 +47,7 @@ class Context:
     risks: tuple[RiskRecord, ...]
     cutoffs: Mapping[str, Mapping[str, float]]
     published: Published
+    shortcuts: tuple[Shortcut, ...]
     reference: str | None
     note: str
 

@@ -1,8 +1,10 @@
 """The report as PDF on A4, set with the DejaVu fonts that matplotlib ships."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ _BROAD = 10
 """Columns from which a table has pages of its own across."""
 
 _WIDEST_COLUMN_SHARE = 0.45
+_WIDEST_WORD_SHARE = 0.25
+_WIDEST_LETTER_MM = 2.5
 _PADDING_MM = 1.6
 _TITLE_MM = 12.0
 _TEXT_START_MM = 18.0
@@ -52,7 +56,9 @@ def write_pdf(document: Document) -> bytes:
         for part in section.parts:
             _turn_page(pdf, part)
             if isinstance(part, Table):
-                _table(pdf, part, links)
+                pdf.set_link(links[part.name], y=pdf.get_y())
+                for piece in _split_columns(pdf, part):
+                    _table(pdf, piece, links)
             elif isinstance(part, Picture):
                 _picture(pdf, part, links[part.name])
             else:
@@ -142,10 +148,9 @@ def _picture(pdf: "FPDF", part: Picture, link: int) -> None:
 
 
 def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
-    size = 6.6 if len(table.header) <= 7 else 5.9
+    size = _table_size(table)
     widths = _column_widths(pdf, table, size)
     _keep_together(pdf, _TABLE_START_MM)
-    pdf.set_link(links[table.name], y=pdf.get_y())
     _write(pdf, table.title, 7.8, "B")
     pdf.ln(0.5)
     head = Row(cells=table.header, kind=RowKind.HEADING)
@@ -163,6 +168,40 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     for note in table.notes:
         _write(pdf, note, 6.2, colour=_GREY)
     pdf.ln(2.5)
+
+
+def _table_size(table: Table) -> float:
+    return 6.6 if len(table.header) <= 7 else 5.9
+
+
+def _split_columns(pdf: "FPDF", table: Table) -> list[Table]:
+    """The table, or the parts of one that is broader than a page, each with the first column again."""
+    least, _ = _measure_columns(pdf, table, _table_size(table))
+    if sum(least) <= pdf.epw:
+        return [table]
+    groups: list[list[int]] = [[]]
+    used = least[0]
+    for place, width in enumerate(least[1:], start=1):
+        if groups[-1] and used + width > pdf.epw:
+            groups.append([])
+            used = least[0]
+        groups[-1].append(place)
+        used += width
+    return [
+        replace(
+            table,
+            title=f"{table.title} ({number} of {len(groups)})",
+            header=tuple(table.header[place] for place in (0, *group)),
+            rows=tuple(
+                row
+                if row.kind == RowKind.HEADING
+                else replace(row, cells=tuple(row.cells[k] for k in (0, *group)))
+                for row in table.rows
+            ),
+            notes=table.notes if number == len(groups) else (),
+        )
+        for number, group in enumerate(groups, start=1)
+    ]
 
 
 def _table_row(
@@ -204,7 +243,7 @@ def _row_height(pdf: "FPDF", row: Row, widths: list[float], size: float) -> floa
 
 
 def _count_lines(pdf: "FPDF", cell: str, width: float) -> int:
-    """Lines that a cell takes when its words are set one after the other."""
+    """Lines that a cell takes when its words are set one after the other, a word that is too long broken."""
     if pdf.get_string_width(cell) <= width:
         return 1
     lines, used = 1, 0.0
@@ -212,7 +251,10 @@ def _count_lines(pdf: "FPDF", cell: str, width: float) -> int:
     for word in cell.split(" "):
         needed = pdf.get_string_width(word)
         if used and used + space + needed > width:
-            lines, used = lines + 1, needed
+            lines, used = lines + 1, 0.0
+        if needed > width:
+            broken = ceil(needed / (width - _WIDEST_LETTER_MM))
+            lines, used = lines + broken - 1, width
         else:
             used += needed + (space if used else 0.0)
     return lines
@@ -220,21 +262,25 @@ def _count_lines(pdf: "FPDF", cell: str, width: float) -> int:
 
 def _column_widths(pdf: "FPDF", table: Table, size: float) -> list[float]:
     """Widths between the longest word and the longest cell of each column, filling no more than the page."""
+    least, wanted = _measure_columns(pdf, table, size)
+    spare, extra = pdf.epw - sum(least), sum(wanted) - sum(least)
+    share = min(1.0, spare / extra) if extra > 0 else 0.0
+    return [small + (large - small) * share for small, large in zip(least, wanted, strict=True)]
+
+
+def _measure_columns(pdf: "FPDF", table: Table, size: float) -> tuple[list[float], list[float]]:
+    """Least and wanted width of each column in mm; a single word may ask for a quarter of the page, then it is broken."""
     pdf.set_font(_FAMILY, "B", size)
     bodies = [row.cells for row in table.rows if row.kind != RowKind.HEADING]
     least, wanted = [], []
     for place, title in enumerate(table.header):
         cells = [title, *(cells[place] for cells in bodies)]
-        words = [word for cell in cells for word in cell.split(" ")]
-        least.append(max(pdf.get_string_width(word) for word in words) + _PADDING_MM + 0.6)
-        longest = max(pdf.get_string_width(cell) for cell in cells) + _PADDING_MM + 0.6
-        wanted.append(min(longest, pdf.epw * _WIDEST_COLUMN_SHARE))
-    wanted = [max(small, large) for small, large in zip(least, wanted, strict=True)]
-    spare, extra = pdf.epw - sum(least), sum(wanted) - sum(least)
-    if spare <= 0:
-        return [width * pdf.epw / sum(least) for width in least]
-    share = min(1.0, spare / extra) if extra > 0 else 0.0
-    return [small + (large - small) * share for small, large in zip(least, wanted, strict=True)]
+        words = {word for cell in cells for word in cell.split(" ")}
+        longest_word = max(pdf.get_string_width(word) for word in words) + _PADDING_MM + 0.6
+        longest = max(pdf.get_string_width(cell) for cell in set(cells)) + _PADDING_MM + 0.6
+        least.append(min(longest_word, pdf.epw * _WIDEST_WORD_SHARE))
+        wanted.append(max(least[-1], min(longest, pdf.epw * _WIDEST_COLUMN_SHARE)))
+    return least, wanted
 
 
 def _keep_together(pdf: "FPDF", height_mm: float) -> None:

@@ -23,6 +23,7 @@ from train.evaluate.sections.patients import cohorts, limits, methods, treatment
 from train.evaluate.sections.risk import absolute_risk, specification
 from train.evaluate.sections.scores import cox, discrimination, risk_groups, subgroups
 from train.evaluate.sections.stability import stability
+from train.evaluate.shortcuts import measure_shortcuts
 from train.evaluate.tripod import TRIPOD_TITLE, tripod_table
 
 TITLE = "Evaluation of prognostic scores"
@@ -62,6 +63,7 @@ def evaluate_scores(table: ScoreTable, settings: Settings, evidence: Evidence = 
             endpoint.name: derive_cutoffs(table, endpoint, settings.cutoff) for endpoint in table.endpoints
         },
         published=read_published(),
+        shortcuts=measure_shortcuts(table, settings.seed),
         reference=find_reference_model(tuple(table.scores)),
         note=tables.BOOTSTRAP_NOTE.format(repeats=f"{settings.repeats:,}", seed=settings.seed),
     )

@@ -13,7 +13,7 @@ from train.evaluate.protocol_table import deviation_table, protocol_table, scann
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL, REFERENCE_MODEL, canonical_model
 from train.evaluate.sample_size import SampleSize, measure_sample_size, sample_size_table
 from train.evaluate.score_table import DISCOVERY_PARTS, REGIMEN_COLUMN, EndpointColumns
-from train.evaluate.shortcuts import measure_shortcuts, warn_of_shortcuts
+from train.evaluate.shortcuts import warn_of_shortcuts
 from train.evaluate.treatment import agent_table, regimen_table, response_table
 from train.evaluate.words import NOT_ESTIMABLE, median_text, percent_text
 
@@ -149,7 +149,7 @@ def methods(context: Context) -> Section:
         "Absolute risk: a Cox model of one score on the cut-off cohort. Calibration: observed/expected, slope, ICI."
         " Brier score against Kaplan-Meier. Net benefit at each threshold. Recalibration is a step of its own and marked.",
         *_reference_lines(context),
-        *warn_of_shortcuts(measure_shortcuts(table, context.settings.seed)),
+        *warn_of_shortcuts(context.shortcuts),
         context.note,
     )
     return Section(title=METHODS_TITLE, parts=(Text(lines=lines, bullets=True),))

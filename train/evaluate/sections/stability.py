@@ -16,7 +16,7 @@ from train.evaluate.refits import (
     measure_instability,
 )
 from train.evaluate.score_table import DISCOVERY, EndpointColumns
-from train.evaluate.shortcuts import measure_shortcuts, shortcut_table
+from train.evaluate.shortcuts import shortcut_table
 
 STABILITY_TITLE = "Heterogeneity and stability"
 
@@ -24,9 +24,8 @@ STABILITY_TITLE = "Heterogeneity and stability"
 def stability(context: Context) -> Section:
     """Returns internal-external validation, instability of the fusion, and shortcut baselines."""
     parts: Parts = [*_internal_external(context), *_instability(context)]
-    shortcuts = measure_shortcuts(context.table, context.settings.seed)
-    if shortcuts:
-        parts.append(shortcut_table(shortcuts))
+    if context.shortcuts:
+        parts.append(shortcut_table(context.shortcuts))
     else:
         words = "Shortcut baselines: neither header, centre nor liver box is known."
         parts.append(Text(lines=(words,)))
