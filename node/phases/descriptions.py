@@ -12,6 +12,8 @@ from node.study import CT_IMAGE_STORAGE, Acquisition, Instance, PhaseFinding
 
 REQUIRED_COLUMNS = ("patient", "study_date", "series_description")
 OPTIONAL_COLUMNS = ("collection", "study_description", "series_number", "acquisition_number")
+MOST_ROWS = 40
+"""More rows of one patient and date are no examination (a table without real patients or dates): each is read alone (OURS)."""
 
 
 def read_descriptions(path: Path) -> tuple[Acquisition, ...]:
@@ -22,40 +24,57 @@ def read_descriptions(path: Path) -> tuple[Acquisition, ...]:
             ``collection``, ``study_description``, ``series_number``, ``acquisition_number``; others are ignored.
 
     Raises:
-        InvalidInput: not readable as UTF-8 CSV, or a required column is missing.
+        InvalidInput: not readable as UTF-8 CSV, a required column is missing or a column named twice, or a row has more
+            cells than columns or lacks a required one (a comma or a line break in a text needs quotes).
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InvalidInput(
-                    f"{path.name} lacks the columns {', '.join(missing)}; it has {reader.fieldnames}"
-                )
-            return tuple(_read_row(row, index) for index, row in enumerate(reader))
+            reader = csv.DictReader(stream, strict=True)
+            _check_columns(path, reader.fieldnames or ())
+            return tuple(_read_row(row, index, path) for index, row in enumerate(reader))
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
         raise InvalidInput(f"{path} cannot be read as a UTF-8 CSV file: {fault}") from fault
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuses a header that lacks a column or names one twice."""
+    missing = [name for name in REQUIRED_COLUMNS if name not in names]
+    if missing:
+        other = len(names) == 1 and any(sign in names[0] for sign in ";\t|")
+        hint = "; the columns must be separated by commas" if other else ""
+        raise InvalidInput(f"{path.name} lacks the columns {', '.join(missing)}; it has {list(names)}{hint}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInput(f"{path.name} names the columns {', '.join(twice)} more than once")
 
 
 def plan_descriptions(rows: Sequence[Acquisition], rules: PhaseRules) -> tuple[PhaseFinding, ...]:
     """Returns what each row's text and the other rows of its study say, in input order.
 
     Args:
-        rows: as read; rows of one patient and date are one study.
+        rows: as read; rows of one patient and date are one study, up to ``MOST_ROWS``.
         rules: of phases.toml.
     """
     studies: dict[str, list[Acquisition]] = defaultdict(list)
     for row in rows:
         studies[row.first.study_instance_uid].append(row)
     findings: dict[str, PhaseFinding] = {}
-    for members in studies.values():
-        for finding in plan_phases(members, {}, rules, geometry=False).findings:
-            findings[finding.acquisition.label] = finding
+    for study in studies.values():
+        for members in [study] if len(study) <= MOST_ROWS else [[row] for row in study]:
+            for finding in plan_phases(members, {}, rules, geometry=False).findings:
+                findings[finding.acquisition.label] = finding
     return tuple(findings[row.label] for row in rows)
 
 
-def _read_row(row: dict[str, str | None], index: int) -> Acquisition:
+def _read_row(row: dict[str, str | None], index: int, path: Path) -> Acquisition:
     """Makes an acquisition of one row."""
+    if None in row or any(row.get(name) is None for name in REQUIRED_COLUMNS):
+        cells = sum(len(cell) if isinstance(cell, list) else cell is not None for cell in row.values())
+        columns = len(row) - (None in row)
+        raise InvalidInput(
+            f"{path.name}, row {index} (the first is 0): {cells} cells, {columns} columns; "
+            "a text with a comma must stand in quotes"
+        )
     study = " ".join((row.get(name) or "").strip() for name in ("collection", "patient", "study_date"))
     instance = Instance(
         path=Path(),

@@ -72,7 +72,9 @@ def plan_phases(
     candidates = read_candidates(passing, hounsfield, fixed, rules)
     grouped = group_passes(candidates, rules)
     posterior = infer_phases(weigh_evidence(grouped.passes, with_pixels=True), grouped.order_from, rules)
-    blind = infer_phases(weigh_evidence(grouped.passes, with_pixels=False), grouped.order_from, rules)
+    blind = posterior
+    if hounsfield:
+        blind = infer_phases(weigh_evidence(grouped.passes, with_pixels=False), grouped.order_from, rules)
     findings: dict[str, PhaseFinding] = {}
     for index, item in enumerate(grouped.passes):
         place = _tell_place(index, grouped.passes, grouped.order_from)

@@ -27,7 +27,7 @@ Matrix = npt.NDArray[np.float64]
 _CHAIN = tuple(phase.value for phase in Phase)
 _OTHER = STATES.index(OTHER)
 
-MOST_ALIKE = 6
+MOST_ALIKE = 4
 """In a shuffled order, more passes of one phase than this are not thought of (OURS: protocols repeat a phase once or twice)."""
 
 

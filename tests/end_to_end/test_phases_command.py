@@ -113,3 +113,40 @@ def test_wrong_use_is_refused_with_the_reason(tmp_path, run):
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InvalidInput, match="lacks the columns patient, study_date, series_description"):
         run("--series-csv", tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "lacks the columns"),
+        ("patient;study_date;series_description\nP;2020;art\n", "must be separated by commas"),
+        (
+            "patient,study_date,series_description,patient\nP,2020,art,Q\n",
+            "names the columns patient more than once",
+        ),
+        ("patient,study_date,series_description\nP,2020,art, 3 mm\n", "row 0 .* 4 cells, 3 columns"),
+        ("patient,study_date,series_description\nP,2020,art\nP,2020\n", "row 1 .* 2 cells, 3 columns"),
+        ('patient,study_date,series_description\nP,2020,"art\nP,2020,portal\n', "unexpected end of data"),
+    ],
+)
+def test_table_that_would_lose_text_is_refused_with_its_row(tmp_path, run, text, fault):
+    table = tmp_path / "series.csv"
+    table.write_text(text)
+    with pytest.raises(InvalidInput, match=fault):
+        run("--series-csv", table, "--json")
+
+
+def test_table_with_byte_order_mark_quotes_and_no_rows_is_read(tmp_path, run):
+    table = tmp_path / "series.csv"
+    table.write_bytes(b'\xef\xbb\xbfpatient,study_date,series_description\r\nP,2020,"art, ""3"" mm"\r\n')
+    assert [item["phase"] for item in parse(run("--series-csv", table, "--json"))] == ["ARTERIAL"]
+    table.write_text("patient,study_date,series_description\n")
+    assert parse(run("--series-csv", table, "--json")) == []
+
+
+def test_rows_without_real_patients_are_read_each_by_itself(tmp_path, run):
+    table = tmp_path / "series.csv"
+    rows = [f"X,1900,{word}" for word in ("delay", "portal", "arterial", "nativ") * 20]
+    table.write_text("\n".join(["patient,study_date,series_description", *rows]))
+    found = parse(run("--series-csv", table, "--json"))
+    assert [item["phase"] for item in found] == ["DELAYED", "PORTAL_VENOUS", "ARTERIAL", "PRE_CONTRAST"] * 20
