@@ -14,9 +14,10 @@ import time
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 from pynetdicom import AE
-from pynetdicom.sop_class import MRImageStorage, Verification
+from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+from structlog.testing import capture_logs
 
 from node.dicom.reception.access import Caller
 from node.dicom.send import PeerAddress, SendSettings, echo_peer, send_objects
@@ -199,6 +200,19 @@ def test_titles_are_checked_and_strangers_stay_outside(open_reception):
         echo_peer(PeerAddress(host="127.0.0.1", port=reception.peer.port, ae_title="OTHER"), SETTINGS)
     with pytest.raises(DeliveryRefused, match="Calling AE title not recognised"):
         echo_peer(reception.peer, SendSettings(ae_title="STRANGER"))
+
+
+def test_a_proposal_of_which_nothing_is_taken_gets_a_line_that_names_it(open_reception):
+    reception = open_reception()
+    entity = AE(ae_title="SCANNER")
+    entity.add_requested_context(CTImageStorage, DeflatedExplicitVRLittleEndian)
+    with capture_logs() as log:
+        association = entity.associate("127.0.0.1", reception.peer.port, ae_title="MMFNODE")
+    assert not association.accepted_contexts
+    association.abort()
+    (line,) = [line for line in log if line["event"].startswith("nothing of what an association proposed")]
+    assert (line["calling"], line["sop_classes"]) == ("SCANNER", [CTImageStorage])
+    assert line["transfer_syntaxes"] == [DeflatedExplicitVRLittleEndian]
 
 
 def test_more_associations_than_allowed_are_told_to_come_later(open_reception):

@@ -45,6 +45,8 @@ _WATCH_SECONDS = 0.25
 """How often deadlines are looked at."""
 _MAXIMUM_GREETING_BYTES = 32 << 20
 """Bytes of unfinished A-ASSOCIATE-RQ held for all peers together (OURS)."""
+_MOST_LOGGED = 5
+"""SOP classes and transfer syntaxes of a proposal that a line of the log names (OURS)."""
 _LINGER_SECONDS = 0.5
 """How long a rejected peer has to read our last PDU before the connection closes."""
 
@@ -262,6 +264,16 @@ class Listener:
         self._selector.unregister(greeting.connection)
         del self._greetings[greeting.connection]
         answers, roles = negotiate_contexts(request)
+        if request.contexts and all(answer.result != ACCEPTANCE for answer in answers):
+            log.warning(
+                "nothing of what an association proposed is taken",
+                calling=request.calling_ae_title,
+                address=greeting.address,
+                sop_classes=sorted({one.abstract_syntax for one in request.contexts})[:_MOST_LOGGED],
+                transfer_syntaxes=sorted({uid for one in request.contexts for uid in one.transfer_syntaxes})[
+                    :_MOST_LOGGED
+                ],
+            )
         accept = encode_associate_accept(request, answers, roles, self.settings.maximum_pdu_bytes)
         greeting.connection.setblocking(True)
         self._number += 1
