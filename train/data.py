@@ -19,8 +19,8 @@ IntArray = npt.NDArray[np.int64]
 
 LONGEST_MONTHS = 1200.0
 """Follow-up of a hundred years is no follow-up: days or dates in the place of months (OURS)."""
-RANGE_SLACK = 1e-3
-"""Inputs lie in [0, 1]; a block mean may leave it by the rounding of float16."""
+RANGE_SLACK = 1.0
+"""Inputs lie in [0, 1]; block means farther away are Hounsfield units or bytes that nobody scaled (OURS)."""
 
 
 class Split(StrEnum):
@@ -113,8 +113,8 @@ def check_training_data(data: TrainingData) -> None:
 
     Raises:
         CohortRefused: shapes that differ, one patient, duplicate ids, a patient in two splits, nearly identical volumes in
-            two splits, times that are not above 0, voxels that are not finite or not scaled to [0, 1], a phase of one
-            value, no event or no comparable pair to learn or to validate from.
+            two splits, times that are not above 0, voxels that are not finite or not scaled to [0, 1], a phase that is
+            filled up in some cases, no event or no comparable pair to learn or to validate from.
     """
     _check_shapes(data)
     check_records(data)
@@ -262,12 +262,13 @@ def _summarise(data: TrainingData) -> npt.NDArray[np.float32]:
             f"channel {channel + 1} of the input of case {data.case_ids[row]} reaches from {low[row, channel]:g} to"
             f" {high[row, channel]:g}; expected intensities scaled to 0 to 1"
         )
-    flat = np.argwhere(low == high)
-    if flat.size:
-        row, channel = flat[0]
+    flat = low == high
+    some = np.argwhere(flat & ~flat.all(axis=0))
+    if some.size:
+        row, channel = some[0]
         raise CohortRefused(
             f"channel {channel + 1} of the input of case {data.case_ids[row]} holds one value everywhere; a phase that is"
-            " missing is left out (--phases), not filled up"
+            " missing is left out of the run (--phases) or the case out of the cohort, never filled up"
         )
     return summaries
 

@@ -8,9 +8,9 @@ from scipy.spatial.distance import cdist
 
 SUMMARY_SIDE = 8
 SAME_SUMMARY = 0.005
-"""Two scans of which one phase's 8^3 block means differ by less, on average, are compared voxel by voxel (OURS)."""
+"""Two volumes whose 8^3 block means differ by less, on average, are compared voxel by voxel (OURS)."""
 SAME_VOLUME = 0.01
-"""Scans of which one phase differs by less on average are one scan: 3.4 HU, while the noise of two scans differs by 10 and more (OURS)."""
+"""Volumes that differ by less on average are one scan: 3.4 HU, while the noise of two scans differs by 10 and more (OURS)."""
 
 Inputs = npt.NDArray[np.float16]
 Summaries = npt.NDArray[np.float32]
@@ -42,18 +42,17 @@ def find_close_summaries(one: Summaries, other: Summaries) -> Iterator[tuple[int
         one: (n, phases, means), as ``summarise_inputs`` gives them.
         other: (m, phases, means).
     """
-    _, phases, means = one.shape
-    distances = [cdist(one[:, phase], other[:, phase], "cityblock") for phase in range(phases)]
-    left, right = np.nonzero(np.min(distances, axis=0) / means < SAME_SUMMARY)
+    flat = one.reshape(len(one), -1), other.reshape(len(other), -1)
+    distance = cdist(*flat, "cityblock") / flat[0].shape[1]
+    left, right = np.nonzero(distance < SAME_SUMMARY)
     yield from zip(left.tolist(), right.tolist(), strict=True)
 
 
 def is_same_scan(one: Inputs, other: Inputs) -> bool:
-    """Returns whether a phase of two scans nearly agrees voxel by voxel: another phase may be of another examination.
+    """Returns whether two volumes nearly agree voxel by voxel.
 
     Args:
         one: (phases, side, side, side).
         other: of the same shape.
     """
-    difference = np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32))
-    return bool(difference.mean(axis=(1, 2, 3)).min() < SAME_VOLUME)
+    return bool(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean() < SAME_VOLUME)

@@ -83,13 +83,6 @@ def leave_one_pair_less(data):
     return replace(data, os=replace(data.os, months=months, event=event))
 
 
-def shift_one_phase(data):
-    """Another examination, but for the portal venous phase, which is of the first case with a little noise."""
-    inputs = data.inputs.copy()
-    inputs[9, 1] = inputs[0, 1] + np.random.default_rng(0).normal(0, 0.003, inputs[0, 1].shape)
-    return replace(data, inputs=inputs)
-
-
 def keep_hounsfield_units(data):
     inputs = data.inputs.copy()
     inputs[4] = inputs[4] * 340 - 100
@@ -168,10 +161,6 @@ FAULTS_OF_DATA = {
     "no pair in validation": (
         leave_one_pair_less,
         "no two of the 2 validation cases with OS can be compared: an event with a longer follow-up",
-    ),
-    "one phase of another patient": (
-        shift_one_phase,
-        "case-0000 (training) and case-0009 (validation) hold nearly the same",
     ),
     "Hounsfield units": (keep_hounsfield_units, "channel 1 of the input of case case-0004 reaches from"),
     "a phase of zeros": (
