@@ -36,6 +36,10 @@ EXPLICIT = b"1.2.840.10008.1.2.1"
 PLACE = "2.25." + "9" * 30
 """Stands where each object's UID goes; UIDs of equal length keep the messages' lengths."""
 FULL_PDU = 131_072
+SMALL_PDU = 16_384
+"""What most senders send unless they are told otherwise (DCMTK, pynetdicom, dcm4che)."""
+LOADS = ((1, FULL_PDU), (4, FULL_PDU), (8, FULL_PDU), (1, SMALL_PDU), (8, SMALL_PDU))
+"""Associations and longest PDU sent."""
 
 
 @dataclass
@@ -181,8 +185,8 @@ def item(kind: int, value: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(value)) + value
 
 
-def associate(port: int, title: str) -> tuple[socket.socket, int]:
-    """Opens an association for CT in Explicit VR Little Endian; returns it and the longest PDU the peer takes."""
+def associate(port: int, title: str, pdu_bytes: int) -> tuple[socket.socket, int]:
+    """Opens an association for CT in Explicit VR Little Endian; returns it and the longest PDU to be sent."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     context = item(0x20, bytes((1, 0, 0, 0)) + item(0x30, CT) + item(0x40, EXPLICIT))
@@ -202,7 +206,7 @@ def associate(port: int, title: str) -> tuple[socket.socket, int]:
         raise ConnectionError(f"the association was answered with PDU {kind}")
     place = accept.index(b"\x51\x00\x00\x04")
     (maximum,) = struct.unpack_from(">I", accept, place + 4)
-    return connection, min(maximum or FULL_PDU, FULL_PDU)
+    return connection, min(maximum or pdu_bytes, pdu_bytes)
 
 
 def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
@@ -255,9 +259,9 @@ def encode_template() -> bytes:
     return encode_dataset(make_slice(SyntheticSlice(instance=PLACE, side=512, fill=700)))
 
 
-def send(port: int, title: str, template: bytes, uids: list[str], barrier: Barrier) -> None:
+def send(port: int, title: str, template: bytes, uids: list[str], pdu_bytes: int, barrier: Barrier) -> None:
     """Sends one object per UID on one association, from the moment everyone is ready."""
-    connection, maximum_pdu = associate(port, title)
+    connection, maximum_pdu = associate(port, title, pdu_bytes)
     messages = [build_message(template, uid, maximum_pdu) for uid in uids]
     barrier.wait()
     for message in messages:
@@ -270,7 +274,9 @@ def send(port: int, title: str, template: bytes, uids: list[str], barrier: Barri
     read_pdu(connection)
 
 
-def measure(receiver: Receiver, associations: int, slices: int, start: int) -> Rate:
+def measure(
+    receiver: Receiver, associations: int, slices: int, start: int, pdu_bytes: int = FULL_PDU
+) -> Rate:
     """Instances per second over all associations, and the receiver's CPU time for each."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(associations + 1)
@@ -281,7 +287,9 @@ def measure(receiver: Receiver, associations: int, slices: int, start: int) -> R
         first = start + number * each
         uids = [f"2.25.{10**29 + first + index}" for index in range(each)]
         senders.append(
-            context.Process(target=send, args=(receiver.port, receiver.title, template, uids, barrier))
+            context.Process(
+                target=send, args=(receiver.port, receiver.title, template, uids, pdu_bytes, barrier)
+            )
         )
     for sender in senders:
         sender.start()
@@ -324,23 +332,24 @@ STARTERS = {
 
 
 def compare(folder: Path, names: list[str], slices: int, rounds: int) -> list[Row]:
-    """One row for 1, 4 and 8 associations: our rate and CPU time, and the rate of each peer with our ratio to it."""
+    """One row for each of LOADS: our rate and CPU time, and the rate of each peer with our ratio to it."""
     started = [STARTERS[name](folder / name) for name in names]
     receivers = [receiver for receiver in started if receiver is not None]
     try:
-        return [measure_row(receivers, count, slices, rounds, find_disk(folder)) for count in (1, 4, 8)]
+        return [measure_row(receivers, load, slices, rounds, find_disk(folder)) for load in LOADS]
     finally:
         for receiver in receivers:
             receiver.stop()
 
 
-def measure_row(receivers: list[Receiver], associations: int, slices: int, rounds: int, disk: str) -> Row:
+def measure_row(receivers: list[Receiver], load: tuple[int, int], slices: int, rounds: int, disk: str) -> Row:
     """Rounds alternate between the receivers; rates and ratios are medians over the rounds."""
+    associations, pdu_bytes = load
     rates: dict[str, list[Rate]] = {receiver.name: [] for receiver in receivers}
     for _ in range(rounds):
         for receiver in receivers:
             start = next(_NUMBERS) * slices
-            rates[receiver.name].append(measure(receiver, associations, slices, start))
+            rates[receiver.name].append(measure(receiver, associations, slices, start, pdu_bytes))
     ours, *others = rates.items()
     beside = []
     for name, theirs in others:
@@ -349,7 +358,7 @@ def measure_row(receivers: list[Receiver], associations: int, slices: int, round
     per_second = statistics.median(rate.per_second for rate in ours[1])
     cpu = statistics.median(rate.cpu_milliseconds for rate in ours[1])
     return Row(
-        f"received, {associations} association{'s' if associations > 1 else ''}, {disk}",
+        f"received, {associations} association{'s' if associations > 1 else ''}, PDUs of {pdu_bytes >> 10} KiB, {disk}",
         f"{per_second:.0f} instances/s, {cpu:.2f} ms CPU each",
         ", ".join(beside),
     )
