@@ -17,8 +17,8 @@ from train.near_duplicates import find_close_summaries, is_same_scan, summarise_
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-LONGEST_MONTHS = 1200.0
-"""Follow-up of a hundred years is no follow-up: days or dates in the place of months (OURS)."""
+LONGEST_MONTHS = 1e6
+"""Beyond it stands a date or seconds in the place of months (OURS); times that are drawn may be longer than a life."""
 RANGE_SLACK = 1.0
 """Inputs lie in [0, 1]; block means farther away are Hounsfield units or bytes that nobody scaled (OURS)."""
 
