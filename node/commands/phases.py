@@ -23,13 +23,32 @@ from node.study import Acquisition, Instance, PhaseFinding
 FolderArgument = Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of DICOM files.")]
 CsvOption = Annotated[
     Path | None,
-    typer.Option("--series-csv", metavar="FILE", help="Table of series descriptions instead of a folder."),
+    typer.Option(
+        "--series-csv",
+        metavar="FILE",
+        help="Instead of a folder, a CSV table (UTF-8, commas) of series descriptions with the columns patient, study_date, "
+        "series_description and, where known, collection, study_description, series_number, acquisition_number. Rows of "
+        "one patient and date are one study.",
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON list on standard output.")]
-HeadersOption = Annotated[bool, typer.Option("--headers-only", help="Do not read pixels.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print a JSON list, one object an acquisition or row: series_instance_uid or row, part (0 when not split), "
+        "phase or null, probability, used, excluded (reason or null), reasons.",
+    ),
+]
+HeadersOption = Annotated[
+    bool, typer.Option("--headers-only", help="Do not read pixels; judge texts, times, order and attributes.")
+]
 RulesOption = Annotated[
     Path | None,
-    typer.Option("--rules", metavar="FILE", help="Try these rules and show what they would change."),
+    typer.Option(
+        "--rules",
+        metavar="FILE",
+        help="Try these rules, a changed copy of conf/phases.toml; the table shows beside a phase what it was.",
+    ),
 ]
 
 
@@ -40,7 +59,11 @@ def phases(
     headers_only: HeadersOption = False,
     rules: RulesOption = None,
 ) -> None:
-    """Show the contrast phase of every acquisition, its probability and the evidence."""
+    """Show the contrast phase of every acquisition, its probability and the evidence.
+
+    A phase is given from a probability of 0.90 on and used in an assessment from 0.97 on; below, it is not determined and the
+    reasons say between what. What is no phase is excluded with the reason. Limits and words: conf/phases.toml.
+    """
     if (folder is None) == (series_csv is None):
         raise InvalidInput("give either a folder of DICOM files or --series-csv FILE")
     configure_log("plain", logging.WARNING)

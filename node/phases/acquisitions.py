@@ -22,6 +22,8 @@ FEWEST_BESIDE = 10
 """Parts of a series that lie beside each other, not across, must have this many images (OURS)."""
 MOST_PARTS = 12
 """A series that would fall into more parts is a dynamic series (perfusion, cardiac), not phases of a liver (OURS)."""
+_PHASE_ORDER = ("PRE_CONTRAST", "POST_CONTRAST", "ARTERIAL", "VENOUS", "PORTAL_VENOUS", "DELAYED")
+"""The words of Contrast/Bolus Agent Phase as contrast passes through the body. Source: PS3.3 C.7.6.16.2.12."""
 
 Groups = list[tuple[Instance, ...]]
 Split = Callable[[Sequence[Instance]], Groups]
@@ -269,12 +271,18 @@ def _frame(instance: Instance) -> Hashable:
     return (orientation, instance.rows, instance.columns, instance.pixel_spacing_mm)
 
 
-def _moment(group: tuple[Instance, ...]) -> tuple[datetime, int, int, int]:
-    """The order of acquisition of a part: time, number, temporal position, image number."""
+def _moment(group: tuple[Instance, ...]) -> tuple[datetime, int, int, int, int]:
+    """The order of acquisition of a part: time, number, temporal position, word of the contrast phase, image number.
+
+    The frames of a multi-frame object may stand in any order, so that their numbers come last.
+    """
     latest, last = datetime.max, 1 << 31
     times = [instance.acquired_at for instance in group if instance.acquired_at is not None]
     first = group[0]
     number = first.acquisition_number if first.acquisition_number is not None else last
     position = first.temporal_position_identifier if first.temporal_position_identifier is not None else last
+    word = first.contrast_bolus_agent_phase.upper()
+    phase = _PHASE_ORDER.index(word) if word in _PHASE_ORDER else len(_PHASE_ORDER)
     images = [instance.instance_number for instance in group if instance.instance_number is not None]
-    return min(times, default=latest), number, position, min(images, default=last)
+    frames = [instance.frame_number for instance in group]
+    return min(times, default=latest), number, position, phase, min(images or frames, default=last)

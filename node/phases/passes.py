@@ -176,12 +176,18 @@ def _read_texts(acquisition: Acquisition, protocols_differ: bool, rules: PhaseRu
 
 
 def _order_from(candidates: Sequence[Candidate]) -> str:
-    """Which attribute orders the passes: times when all have one, else distinct numbers."""
+    """Which attribute orders the passes: times when all have one, else distinct numbers.
+
+    Temporal positions of one series count as acquisition numbers do; the order of images is no surer than that of series.
+    """
     if all(candidate.time.start is not None for candidate in candidates):
         return "time"
     numbers = [candidate.acquisition.first.acquisition_number for candidate in candidates]
+    if None not in numbers and (len(set(numbers)) > 1 or len(numbers) == 1):
+        return "acquisition_number"
+    positions = [candidate.acquisition.first.temporal_position_identifier for candidate in candidates]
     series = {candidate.acquisition.series_instance_uid for candidate in candidates}
-    if None not in numbers and (len(set(numbers)) > 1 or len(series) == 1):
+    if len(series) == 1 and None not in positions and len(set(positions)) > 1:
         return "acquisition_number"
     return "series_number"
 

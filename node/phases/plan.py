@@ -253,7 +253,8 @@ def _why_not(
     if phase in fixed.values():
         return "the operator chose another acquisition for this phase"
     if (finding.probability or 0.0) < rules.decision.used:
-        return f"its probability {finding.probability:.3f} is below {rules.decision.used:.2f}"
+        shown = math.floor(1000 * (finding.probability or 0.0)) / 1000
+        return f"its probability {shown:.3f} is below {rules.decision.used:.2f}"
     if home is not None and finding.acquisition.first.frame_of_reference_uid != home:
         return "its Frame of Reference differs from that of the other phases"
     return ""

@@ -296,3 +296,20 @@ def test_parts_of_one_series_with_one_copied_time_stay_passes():
     assert finding(plan, "S2:1").phase == A
     assert finding(plan, "S2:2").phase == V
     assert "acquisition time is the same for all passes" in finding(plan, "S2:1").reasons
+
+
+def test_frames_in_any_order_are_named_by_their_phase_attribute():
+    members = [
+        replace(
+            instance,
+            sop_instance_uid="OBJECT",
+            acquisition_number=1,
+            instance_number=1,
+            frame_number=first + place,
+            contrast_bolus_agent_phase=word,
+        )
+        for word, first in (("DELAYED", 1), ("ARTERIAL", 101), ("PORTAL_VENOUS", 201))
+        for place, instance in enumerate(series("S2").instances)
+    ]
+    plan = plan_phases(split_acquisitions(members), {}, RULES)
+    assert chosen(plan) == {A: "S2:1", V: "S2:2", D: "S2:3"}
