@@ -91,10 +91,11 @@ def _read_follow(endpoint: str, checked: Sequence[tuple[Case, CaseIdentity]]) ->
     months, events = [], []
     for case, identity in checked:
         content = case.read_json("outcomes") if case.has("outcomes") else {}
-        if not isinstance(content, dict) or not set(content) <= set(ENDPOINTS):
+        words = list(content) if isinstance(content, dict) else [str(content)]
+        named = {word for word in words if word.casefold() in ENDPOINTS}
+        if not isinstance(content, dict) or not named <= set(ENDPOINTS) or (words and not named):
             raise CohortRefused(
-                f"case {identity.case_id}: outcomes.json holds {list(content) if isinstance(content, dict) else content!r};"
-                f" expected {' and '.join(ENDPOINTS)}"
+                f"case {identity.case_id}: outcomes.json holds {words}; expected {' and '.join(ENDPOINTS)}"
             )
         entry = content.get(endpoint)
         if entry is None:
