@@ -91,8 +91,22 @@ def choose_acquisitions(walk: Walk) -> NotAssessable | None:
             code=ReasonCode.FRAME_OF_REFERENCE_DIFFERS,
             reason=f"the phases {told}: their positions cannot be compared",
         )
+    walk.flags += _flag_lossy(plan)
     walk.stands = _earlier_stands(walk, plan)
     return None
+
+
+def _flag_lossy(plan: PhasePlan) -> tuple[str, ...]:
+    spoiled = [
+        phase.value
+        for phase in ASSESSED_PHASES
+        if any(instance.lossy for instance in plan.chosen[phase].instances)
+    ]
+    if not spoiled:
+        return ()
+    return (
+        f"images of {', '.join(spoiled)} were compressed with loss: Hounsfield units and features are not as scanned",
+    )
 
 
 def _earlier_stands(walk: Walk, plan: PhasePlan) -> bool:

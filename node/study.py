@@ -52,6 +52,7 @@ class Instance:
         frame_number: 0 for a single-frame image or a whole object; 1, 2, ... for one frame of a multi-frame CT.
         contrast_bolus_agent_phase: (0018,9344), which only multi-frame CT carries ("" elsewhere); PS3.3 C.7.6.16.2.12.
         irradiation_event_uid: (0008,3010): reconstructions of one pass share it; "" when absent.
+        lossy: the pixels were compressed with loss at some time: (0028,2110), or the transfer syntax knows no other way.
         rescale_type: (0028,1054), e.g. ``HU``; spectral maps name other units here.
         acquired_at: Acquisition DateTime, or Acquisition Date + Time, without time zone (scanner's clock).
         content_at: Content Date + Time.
@@ -94,6 +95,7 @@ class Instance:
     number_of_frames: int = 1
     frame_number: int = 0
     irradiation_event_uid: str = ""
+    lossy: bool = False
     rescale_type: str = ""
     burned_in_annotation: str = ""
     acquired_at: datetime | None = None

@@ -29,6 +29,8 @@ MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 """Source: PS3.4 I.4."""
 DEFLATED_EXPLICIT_VR = b"1.2.840.10008.1.2.1.99"
 """Refused: reading it would inflate the whole data set without a limit (PS3.5 A.5)."""
+ALWAYS_LOSSY = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
+"""JPEG Baseline and Extended. Source: PS3.5 A.4.1."""
 MAX_FRAMES = 20_000
 """More frames than any CT object holds; a larger claim is refused before anything is built for it (OURS)."""
 
@@ -69,6 +71,7 @@ _TEXT = [
     "BurnedInAnnotation",
     "AccessionNumber",
     "RescaleType",
+    "LossyImageCompression",
     "PatientID",
     "IssuerOfPatientID",
     "PatientSex",
@@ -336,6 +339,8 @@ def _decode_instance(dataset: Dataset, path: Path) -> Instance:
         columns=reader.unsigned_short("Columns"),
         number_of_frames=reader.integer("NumberOfFrames") or 1,
         irradiation_event_uid=reader.text("IrradiationEventUID"),
+        lossy=reader.text("LossyImageCompression") == "01"
+        or str(meta.get("TransferSyntaxUID", "")) in ALWAYS_LOSSY,
         rescale_type=reader.text("RescaleType"),
         burned_in_annotation=reader.text("BurnedInAnnotation"),
         acquired_at=parse_datetime(reader.text("AcquisitionDateTime"))

@@ -56,6 +56,14 @@ def test_a_slice_thickness_that_is_none_is_not_known(image, text):
     assert read_instance(path).slice_thickness_mm is None
 
 
+def test_a_loss_by_compression_is_known(image):
+    path, dataset = image
+    assert not read_instance(path).lossy
+    dataset.LossyImageCompression = "01"
+    dataset.save_as(path)
+    assert read_instance(path).lossy
+
+
 def test_multi_valued_attributes_keep_every_value(image):
     path, dataset = image
     dataset.ConvolutionKernel, dataset.ImageType = ["Br38f", "3"], ["DERIVED", "SECONDARY", "PROCESSED"]
