@@ -96,6 +96,9 @@ def test_bad_table_is_one_clear_error_and_no_report(tmp_path, monkeypatch, capsy
     assert printed == ""
     assert "missing column os_event" in error
     assert not (tmp_path / "r").exists()
+    code, _, error = run(monkeypatch, capsys, "--table", table, "--out", table)
+    assert code == 2
+    assert "is a file; name a folder" in error
 
 
 def test_one_cohort_without_clinical_variables(tmp_path, monkeypatch, capsys):

@@ -77,6 +77,8 @@ def evaluate(
         raise InvalidInput(
             "--external, --fit and --ablation go with --cohort; a table names its cohorts in a column"
         )
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(f"--out {out} is a file; name a folder for the report")
     scores, evidence = (
         (read_score_table(table), Evidence())
         if table is not None
