@@ -159,7 +159,7 @@ class _Run:
         self.network.to(self.device)
         if schedule.compiled:
             torch.nn.Module.compile(self.network)
-        self.weights = TaskWeights().to(self.device)
+        self.weights = TaskWeights(schedule.auxiliary_log_variance).to(self.device)
         parameters = [*self.network.parameters(), *self.weights.parameters()]
         self.optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(

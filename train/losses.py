@@ -25,6 +25,9 @@ class Task(StrEnum):
     RECONSTRUCTION = "reconstruction"
 
 
+AUXILIARY = (Task.AGE, Task.LABELS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Targets:
     """What is known of n cases; NaN where it is not known.
@@ -205,12 +208,16 @@ def _segment_logsumexp(values: torch.Tensor, segment: torch.Tensor, empty: torch
 class TaskWeights(nn.Module):
     """Learned weights of the tasks: sum over the tasks present of exp(-s) loss + s, s = log of the task's variance.
 
+    Args:
+        auxiliary: first ``s`` of the age and the labels; every other task starts at 0.
+
     Source: Kendall, Gal & Cipolla, CVPR 2018 (homoscedastic task uncertainty; "heteroscedastic" in the supplement).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, auxiliary: float = 0.0) -> None:
         super().__init__()
-        self.log_variance = nn.Parameter(torch.zeros(len(Task)))
+        start = [auxiliary if task in AUXILIARY else 0.0 for task in Task]
+        self.log_variance = nn.Parameter(torch.tensor(start))
 
     def forward(self, losses: Mapping[Task, torch.Tensor]) -> torch.Tensor:
         """Returns the weighted sum; a task that is absent contributes nothing, its ``s`` included."""

@@ -13,6 +13,7 @@ from engines.networks.registry import parse_network
 from engines.networks.settings import NetworkName, NetworkSettings, read_settings
 from engines.survival.risk_sets import Ties
 from train.errors import RecipeRefused
+from train.losses import LOG_VARIANCE_LIMIT
 
 SMOOTHING_EPOCHS = 5
 """A checkpoint is judged by the mean C of its last five epochs (validity, "Noise")."""
@@ -43,6 +44,8 @@ class Schedule:
         l1: weight of the sum of absolute weights.
         augmentation: probability of each random change.
         contrast: whether the contrast is among the changes.
+        auxiliary_log_variance: where the learned log-variances of the age and label tasks start; above 0 these weigh less
+            than survival in a short training, in which the weights have no time to move far.
         ties: of the Cox loss.
         precision: bf16 only on a GPU.
         compiled: torch.compile; pays on a GPU only.
@@ -61,6 +64,7 @@ class Schedule:
     l1: float = 1e-6
     augmentation: float = 0.55
     contrast: bool = True
+    auxiliary_log_variance: float = 0.0
     ties: Ties = Ties.EFRON
     precision: Precision = Precision.FLOAT32
     compiled: bool = False
@@ -101,6 +105,10 @@ class Schedule:
             faults.append("decay_patience, lowest_learning_rate and l1 must not be negative")
         if not 0 <= self.augmentation <= 1:
             faults.append(f"augmentation must lie in [0, 1], got {self.augmentation}")
+        if not abs(self.auxiliary_log_variance) <= LOG_VARIANCE_LIMIT:
+            faults.append(
+                f"auxiliary_log_variance must lie within +-{LOG_VARIANCE_LIMIT:g}, got {self.auxiliary_log_variance}"
+            )
         if faults:
             raise RecipeRefused("; ".join(faults))
 

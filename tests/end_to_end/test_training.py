@@ -147,6 +147,7 @@ def test_the_mini_recipe_has_the_miniatures_sizes():
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"augmentation": 2.0}, "augmentation"),
+        ({"auxiliary_log_variance": 6.0}, "within"),
         ({"ties": "exact"}, "ties"),
         ({"compiled": 1}, "expected true or false"),
         ({"reconstruction_epochs": 300}, "reconstruction_epochs"),

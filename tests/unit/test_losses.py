@@ -166,6 +166,14 @@ def test_reconstruction_is_compared_with_every_phase():
     assert float(read_signals(output, inputs)[0, -1]) == pytest.approx(0.5)
 
 
+def test_auxiliary_tasks_may_start_lighter_and_are_learned_from_there():
+    weights = TaskWeights(auxiliary=3.0)
+    assert weights.table() == {"os": 0.0, "pfs": 0.0, "age": 3.0, "labels": 3.0, "reconstruction": 0.0}
+    weights({task: torch.tensor(0.5) for task in Task}).backward()
+    slopes = [1 - 0.5 * math.exp(-value) for value in weights.table().values()]
+    assert weights.log_variance.grad.tolist() == pytest.approx(slopes)
+
+
 def test_task_weights_follow_the_formula_and_stay_within_their_limits():
     weights = TaskWeights()
     with torch.no_grad():
