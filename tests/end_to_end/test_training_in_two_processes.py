@@ -15,6 +15,10 @@ from train.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.timeout(
+    900
+)  # three processes start torch side by side; on a busy machine that takes minutes
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
@@ -23,7 +27,7 @@ def ranks(tmp_path_factory):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
     script = str(ROOT / "tests" / "end_to_end" / "two_ranks.py")
     done = subprocess.run(
-        [*launcher, script, str(out)], env=environment, cwd=out, capture_output=True, text=True, timeout=250
+        [*launcher, script, str(out)], env=environment, cwd=out, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [load_file(out / f"rank-{rank}.safetensors") for rank in (0, 1)]
