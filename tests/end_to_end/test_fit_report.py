@@ -44,6 +44,7 @@ from train.evaluate.protocol_table import deviation_table, protocol_table
 from train.evaluate.published import read_published
 from train.evaluate.radiomics import abbreviate, correlate, gather_features, selected_table
 from train.evaluate.score_file import read_score_table
+from train.evaluate.score_table import COPIES, FIT_COPIES
 from train.fit_cohort import digest_cohort
 from train.fit_folder import CohortRecord, CutoffRecord, FitFolder, FitRecord, read_fit, write_record
 
@@ -319,6 +320,26 @@ RECORD = AblationRecord(
     complete=False,
     missing=("network1 on A, seed 0",),
 )
+
+
+@pytest.mark.parametrize("copies", [COPIES, FIT_COPIES])
+def test_published_values_stand_beside_apparent_columns_and_never_beside_out_of_fold_ones(copies):
+    pair = EnsembleCell(
+        ensemble="Network 1",
+        seed=0,
+        endpoint="OS",
+        cohort="testing",
+        n=9,
+        events=5,
+        c_index=0.6,
+        low=None,
+        high=None,
+    )
+    columns = ("training", copies["training"], "validation", copies["validation"], "testing")
+    table = ensemble_table([pair], columns, str, read_published())
+    published = next(row for row in table.rows if row.kind is RowKind.PUBLISHED)
+    # Source: supplementary Table 2, Network 1, OS.
+    assert published.cells[1:6] == ("", "0.68 (0.65-0.72)", "", "0.65 (0.59-0.72)", "0.65 (0.60-0.70)")
 
 
 def test_ablation_is_read_back_and_laid_out_as_the_supplement(tmp_path):

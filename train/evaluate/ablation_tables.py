@@ -15,7 +15,7 @@ from train.evaluate.ablation_cells import (
 from train.evaluate.document import Row, RowKind, Table
 from train.evaluate.measures import ModelRecord
 from train.evaluate.published import ENSEMBLE_MODEL, SOURCE, Published, PublishedValue, canonical_model
-from train.evaluate.score_table import COPIES
+from train.evaluate.score_table import COPIES, FIT_COPIES
 from train.evaluate.tables import heading
 from train.evaluate.words import estimate_text
 
@@ -231,7 +231,8 @@ def _heading(cohort: str) -> str:
 
 def _plain(cohort: str) -> str:
     """The paper's cohort that a column stands beside: its training column is apparent, its validation one selected on."""
-    return next((part for part, copy in COPIES.items() if copy == cohort), "" if cohort in COPIES else cohort)
+    copies = (*COPIES.items(), *FIT_COPIES.items())
+    return next((part for part, copy in copies if copy == cohort), "" if cohort in COPIES else cohort)
 
 
 def _cell_text(cell: Measure | None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from engines.clinical.variables import DEFINITIONS
 from engines.survival.outcome import BoolArray
 from train.evaluate.document import Row, RowKind, Table
-from train.evaluate.score_table import ScoreTable
+from train.evaluate.score_table import BACKGROUND_COLUMNS, ScoreTable
 from train.evaluate.words import percent_text
 
 METHOD = (
@@ -51,8 +51,9 @@ def _list_missing(table: ScoreTable) -> Iterator[tuple[str, str, BoolArray]]:
         yield "Clinical variables", DEFINITIONS[variable].title, lacking
     for name, words in table.groups.items():
         yield "Groups", name.capitalize(), np.array([word == "" for word in words], dtype=np.bool_)
-    for name, numbers in table.background.items():
-        yield "Examination", name, np.isnan(numbers)
+    for name in BACKGROUND_COLUMNS:
+        if name in table.background:
+            yield "Examination", name, np.isnan(table.background[name])
     for model, by_endpoint in table.scores.items():
         for name, score in by_endpoint.items():
             yield "Scores", f"{model}, {name}", np.isnan(score)
