@@ -106,10 +106,10 @@ def take_tour(study: str, chromium: str, folder: Path) -> dict:
     with open_browser(chromium, folder / "browser") as browser:
         browser.ask("Page.navigate", url=f"http://127.0.0.1:8080/viewer?StudyInstanceUIDs={study}")
         for words in ("Skip all", "Confirm and hide"):
-            browser.click(browser.wait(place_of(words), 120))
-            browser.wait(f"!document.body.innerText.includes({json.dumps(words)})", 60)
-        browser.click(browser.wait(place_of("MMF measurements"), 60), times=2)
-        drawn = browser.wait(DRAWN, 120)
+            browser.click(browser.wait(place_of(words), 300))
+            browser.wait(f"!document.body.innerText.includes({json.dumps(words)})", 300)
+        browser.click(browser.wait(place_of("MMF measurements"), 300), times=2)
+        drawn = browser.wait(DRAWN, 300)
         browser.shoot(folder / "viewer.png")
         return {"drawn": drawn, "errors": browser.errors}
 
