@@ -165,7 +165,8 @@ def count_at_risk(curve: SurvivalCurve, times: Sequence[float]) -> tuple[int, ..
 def survival_quantile(curve: SurvivalCurve, share: float = 0.5) -> Quantile:
     """Returns the time by which ``share`` of the patients had the event (0.5: the median), with its interval.
 
-    Where the curve lies exactly at 1 - share, the middle of that step is taken, as R does.
+    Where the curve lies exactly at 1 - share, the middle of that step is taken, as R does; of a last step that never
+    ends, the middle up to the last follow-up.
 
     Raises:
         InvalidInput: share is not between 0 and 1.
@@ -246,7 +247,7 @@ def _first_crossing(time: FloatArray, curve: FloatArray, level: float) -> float 
     if abs(curve[first] - level) > _LEVEL_TOLERANCE:
         return float(time[first])
     further = np.flatnonzero(known & (curve < level - _LEVEL_TOLERANCE))
-    return float(time[first]) if further.size == 0 else float(time[first] + time[further[0]]) / 2
+    return float(time[first] + time[further[0] if further.size else -1]) / 2
 
 
 _LEVEL_TOLERANCE = 1.5e-8

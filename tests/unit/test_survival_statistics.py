@@ -211,6 +211,11 @@ def test_calibration_slope_has_a_finite_interval_however_wide():
     assert np.isfinite((slope.low, slope.high)).all()
 
 
+def test_median_of_a_curve_that_ends_on_one_half_is_that_of_r():
+    # R: quantile(survfit(Surv(c(1.7, 24.2), c(1, 0)) ~ 1), .5) gives 12.95
+    assert survival_quantile(estimate_survival(Outcome([1.7, 24.2], [1, 0]))).time == pytest.approx(12.95)
+
+
 def test_cox_does_not_depend_on_units_or_order_of_rows():
     x, outcome = simulate(150, 2)
     fit = fit_cox(x, outcome)
