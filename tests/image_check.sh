@@ -34,11 +34,15 @@ inside() { "${engine[@]}" exec "$container" "$@"; }
 
 health=$(sed -n 's/^ *CMD \["mmf-node", "status", \(.*\)\]$/\1/p' Dockerfile | tr -d '",')
 read -ra health <<<"mmf-node status $health"
-for _ in $(seq 60); do
-    inside "${health[@]}" >/dev/null 2>&1 && healthy=yes && break
-    sleep 1
-done
-[ "${healthy:-}" = yes ] || { "${engine[@]}" logs "$container"; fail "the health check never passed: ${health[*]}"; }
+wait_healthy() {
+    for _ in $(seq 60); do
+        inside "${health[@]}" >/dev/null 2>&1 && return
+        sleep 1
+    done
+    "${engine[@]}" logs "$container"
+    fail "the health check never passed: ${health[*]}"
+}
+wait_healthy
 say ok "starts on a read-only root without capabilities; the health check passes: ${health[*]}"
 
 [ "$(inside id -u)" = 10001 ] || fail "the process runs as $(inside id -u)"
@@ -59,6 +63,24 @@ say ok "the listener answers C-ECHO"
 inside mmf-node check --no-echo --data /data >/dev/null || fail "mmf-node check finds faults in the packaged settings"
 inside python -c 'import radiomics, torch, monai, SimpleITK, highdicom, jpeg_ls, openjpeg, libjpeg' || fail "an import fails"
 say ok "settings are sound; radiomics, torch, monai, SimpleITK, highdicom and the codecs import"
+
+inside python -c '
+from datetime import datetime
+from pathlib import Path
+import numpy as np
+from engines.volume import Grid, Volume
+from node.dicom.scanner import SeriesPlan, StudyPlan, write_series
+grid = Grid(shape=(5, 8, 8), spacing_mm=(5, 1, 1), origin_mm=(0, 0, 0))
+moment = datetime(2026, 3, 2, 9, 30)
+plan = SeriesPlan(study=StudyPlan(seed="image check", study_at=moment), series_number=1, acquired_at=moment)
+write_series(Volume(array=np.zeros(grid.shape, np.int16), grid=grid), plan, Path("/tmp/study"))
+'
+inside mmf-node send /tmp/study 127.0.0.1:11112:MMFNODE >/dev/null || fail "a series cannot be sent"
+"${engine[@]}" kill -s KILL "$container" >/dev/null
+"${engine[@]}" start "$container" >/dev/null
+wait_healthy
+inside mmf-node status --json --data /data | grep -q '"instances": 5,' || fail "kill -9 lost acknowledged objects"
+say ok "five objects that were acknowledged are there after kill -9 and a new start"
 
 "${engine[@]}" stop -t 60 "$container" >/dev/null
 code=$("${engine[@]}" inspect -f '{{.State.ExitCode}}' "$container")
