@@ -1,7 +1,8 @@
 """Trains the demonstration models: phantoms rendered, then fitted and released as any cohort is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from engines.case import write_array
 from engines.endpoint import Endpoint
+from engines.errors import InvalidInput
 from engines.models.card import ConcordanceCard
 from engines.models.model import Model
 from engines.network_input import Preprocessing
@@ -53,15 +56,17 @@ class DemoPlan:
         recipe: name in conf/recipes.
         epochs: instead of the recipe's, None keeps them.
         forest: settings of the survival forests.
+        version: of the release.
     """
 
-    patients: int = 320
+    patients: int = 480
     testing: int = 200
     folds: int = 3
     seed: int = 2026
     recipe: str = "demo"
     epochs: int | None = None
     forest: ForestSettings = PAPER_FOREST
+    version: str = "demo-3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,10 +81,34 @@ class SyntheticCohort:
         return gather_outcome(self.patients, endpoint)
 
 
-def render_cohort(size: int, seed: int, preprocessing: Preprocessing) -> SyntheticCohort:
-    """Returns a synthetic cohort with its network inputs; about half a second a patient."""
+def render_cohort(
+    size: int,
+    seed: int,
+    preprocessing: Preprocessing,
+    executor: Executor | None = None,
+    kept: Path | None = None,
+) -> SyntheticCohort:
+    """Returns a synthetic cohort with its network inputs; about half a second a patient.
+
+    Args:
+        size: patients.
+        seed: of the cohort.
+        preprocessing: of the inputs.
+        executor: of processes that share the patients; None renders them in turn.
+        kept: folder in which the inputs are kept and found again; None keeps nothing.
+
+    Raises:
+        InvalidInput: the inputs that were kept are of other phantoms.
+    """
     patients = draw_cohort(size, seed)
-    return SyntheticCohort(patients=patients, inputs=render_inputs(patients, preprocessing))
+    path = None if kept is None else kept / f"phantoms-{seed}.npy"
+    if path is not None and path.is_file():
+        return SyntheticCohort(patients=patients, inputs=_read_inputs(path, patients, preprocessing))
+    inputs = render_inputs(patients, preprocessing, executor)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_array(inputs, path)
+    return SyntheticCohort(patients=patients, inputs=inputs)
 
 
 def train_demo_model(
@@ -88,19 +117,20 @@ def train_demo_model(
     training: SyntheticCohort,
     testing: SyntheticCohort,
     *,
-    version: str,
     created: datetime,
+    fit_folder: Path | None = None,
     executor: Executor | None = None,
 ) -> Model:
     """Fits, releases and measures a demonstration model, and returns it.
 
     Args:
-        folder: of the release; must be empty or absent. The fit is made beside it and removed.
+        folder: of the release; must be empty or absent.
         plan: how large.
         training: synthetic training cohort.
         testing: synthetic cohort that nothing is fitted on.
-        version: of the release.
         created: aware time for the card.
+        fit_folder: where the fit is kept, and continued where it was interrupted; None makes it beside the release and
+            removes it.
         executor: of processes that train the networks side by side; None trains them in turn.
     """
     cohort = join_cohorts(training, testing)
@@ -113,11 +143,11 @@ def train_demo_model(
         half=True,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}-fit-", dir=folder.parent) as work:
-        fit = fit_cohort(cohort, fit_plan, Path(work), created=created, executor=executor, tell=LOG.info)
+    with _fit_folder(folder, fit_folder) as work:
+        fit = fit_cohort(cohort, fit_plan, work, created=created, executor=executor, tell=LOG.info)
         words = ReleaseWords(
             name=NAME,
-            version=version,
+            version=plan.version,
             intended_use=INTENDED_USE,
             limits=LIMITS,
             created=created,
@@ -142,6 +172,31 @@ def join_cohorts(training: SyntheticCohort, testing: SyntheticCohort) -> FitCoho
         groups={},
         preprocessing=Preprocessing(side=training.inputs.shape[-1]),
     )
+
+
+def _read_inputs(
+    path: Path, patients: Sequence[SyntheticPatient], preprocessing: Preprocessing
+) -> npt.NDArray[np.float16]:
+    """Inputs that were kept; the first, the middle and the last patient are rendered again and must be the same."""
+    inputs: npt.NDArray[np.float16] = np.load(path, allow_pickle=False)
+    places = sorted({0, len(patients) // 2, len(patients) - 1})
+    again = render_inputs([patients[place] for place in places], preprocessing)
+    if len(inputs) != len(patients) or not np.array_equal(inputs[places], again):
+        raise InvalidInput(
+            f"{path} holds other phantoms than these {len(patients)}; choose another folder or remove it"
+        )
+    return inputs
+
+
+@contextmanager
+def _fit_folder(release: Path, kept: Path | None) -> Iterator[Path]:
+    """The folder of the fit: the one that is kept, or one beside the release that goes away."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with TemporaryDirectory(prefix=f".{release.name}-fit-", dir=release.parent) as work:
+        yield Path(work)
 
 
 def _recipe(plan: DemoPlan) -> Recipe:

@@ -7,10 +7,11 @@ from engines.endpoint import Endpoint
 from engines.errors import InvalidInput, ModelRefused
 from engines.mmf import ModelName
 from engines.models.store import load_model
+from engines.networks.weights import read_network
 from engines.phantom.cohort import draw_cohort
 from train.commands.demo_models import describe_concordance, refuse_other_content
 
-MOST_BYTES = 10_000_000
+MOST_BYTES = 4_000_000
 KINDS = {".json", ".toml", ".safetensors"}
 
 
@@ -54,6 +55,24 @@ def test_the_card_tells_how_well_any_model_could_do(model):
     lines = describe_concordance(model.card)
     assert len(lines) == len(model.card.concordance)
     assert any("truth" in line for line in lines)
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.parametrize("network", ["Network 1", "Network 2", "Network 3"])
+def test_each_network_has_learned_something(model, network, endpoint):
+    """On phantoms that nothing was fitted on, 95 % limits that leave out chance."""
+    found = [
+        entry
+        for entry in model.card.concordance
+        if (entry.endpoint, entry.model) == (endpoint, network) and entry.rows.startswith("testing")
+    ]
+    assert [entry.low > 0.5 for entry in found] == [True]
+
+
+def test_network_1_keeps_room_and_the_reference_tells_new_inputs(folder, model):
+    _, network = read_network(folder / "networks/network1-os.safetensors")
+    assert network.settings.coarsest_side == 4
+    assert model.reference.novelty is not None
 
 
 def test_the_command_replaces_nothing_but_a_demonstration_model(folder, tmp_path):

@@ -28,36 +28,45 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the phantoms, the f
 Version = Annotated[str, typer.Option("--version", help="Version of the model.")]
 
 Processes = Annotated[
-    int, typer.Option("--processes", min=1, max=16, help="Fits that run side by side, 1 GB each.")
+    int,
+    typer.Option("--processes", min=1, max=16, help="Phantoms and fits that run side by side, 1 GB each."),
+]
+
+KeptFit = Annotated[
+    Path | None,
+    typer.Option("--fit", help="Keep phantoms and fit in this folder; what was interrupted continues there."),
 ]
 
 
 def demo_models(
     out: Out,
-    patients: Patients = 320,
+    patients: Patients = 480,
     testing: Testing = 200,
     folds: Folds = 3,
     epochs: Epochs = None,
     seed: Seed = 2026,
-    version: Version = "demo-1",
+    version: Version = "demo-3",
     processes: Processes = 1,
+    fit: KeptFit = None,
 ) -> None:
     """Trains miniatures of the three networks, Ensemble-DL and MMF on phantoms. Their numbers have no clinical meaning."""
     from engines.network_input import Preprocessing
     from train.demo_models import DemoPlan, render_cohort, train_demo_model
 
     refuse_other_content(out)
-    plan = DemoPlan(patients=patients, testing=testing, folds=folds, epochs=epochs, seed=seed)
+    plan = DemoPlan(
+        patients=patients, testing=testing, folds=folds, epochs=epochs, seed=seed, version=version
+    )
     preprocessing = Preprocessing(side=32)
-    typer.echo(f"rendering {patients} + {testing} phantoms", err=True)
-    training = render_cohort(patients, seed, preprocessing)
-    others = render_cohort(testing, seed + 1, preprocessing)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    typer.echo(f"training 3 networks {folds + 1} times, then everything that stands on them", err=True)
     with _processes(processes) as executor:
+        typer.echo(f"rendering {patients} + {testing} phantoms", err=True)
+        training = render_cohort(patients, seed, preprocessing, executor, fit)
+        others = render_cohort(testing, seed + 1, preprocessing, executor, fit)
+        typer.echo(f"training 3 networks {folds + 1} times, then everything that stands on them", err=True)
         model = train_demo_model(
-            draft, plan, training, others, version=version, created=datetime.now(UTC), executor=executor
+            draft, plan, training, others, created=datetime.now(UTC), fit_folder=fit, executor=executor
         )
     shutil.rmtree(out, ignore_errors=True)
     draft.rename(out)
