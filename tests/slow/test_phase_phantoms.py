@@ -14,6 +14,8 @@ from node.phases.passes import hounsfield_likelihood
 from node.phases.rules import STATES, load_rules
 from node.phases.sequence import PassEvidence, infer_phases
 
+pytestmark = pytest.mark.timeout(1200)
+
 SEEDS = range(6)
 RULES = load_rules()
 
