@@ -179,14 +179,14 @@ class ModelCard:
 
     def c_index_sentence(self) -> str:
         """Returns the C-indices of the reported models in one sentence, with the rows they were measured on."""
-        parts = [
-            f"{entry.model} {entry.endpoint} {entry.value:.2f}"
-            + ("" if entry.low is None or entry.high is None else f" ({entry.low:.2f} to {entry.high:.2f})")
-            + f", {entry.rows}"
-            for entry in self.concordance
-            if entry.model in set(ModelName)
-        ]
-        return "; ".join(parts) or "not stated"
+        parts: dict[str, list[str]] = {}
+        for entry in self.concordance:
+            if entry.model in set(ModelName):
+                stated = f"{entry.model} {entry.endpoint} {entry.value:.2f}"
+                if entry.low is not None and entry.high is not None:
+                    stated += f" ({entry.low:.2f} to {entry.high:.2f})"
+                parts.setdefault(entry.rows, []).append(stated)
+        return "; ".join(f"{', '.join(stated)}, {rows}" for rows, stated in parts.items()) or "not stated"
 
     def ensemble(self, endpoint: Endpoint) -> EnsembleCard:
         """Returns the ensemble of ``endpoint``."""

@@ -48,7 +48,9 @@ def test_it_has_what_a_report_needs(model):
         assert len(found.risk.contributions) == 14
         assert model.reference.of(found.endpoint, ModelName.MMF).patients == model.card.training.patients
     assert model.input_shape == (3, 32, 32, 32)
-    assert "phantoms" in model.card.c_index_sentence()
+    assert model.card.c_index_sentence().count("testing, 200 of cohort phantoms") == 1, (
+        "said once for its rows"
+    )
 
 
 def test_the_card_tells_how_well_any_model_could_do(model):
