@@ -28,7 +28,7 @@ from tests import bad_studies as bad
 from tests.bad_studies import BIRTH_DATE, SLICES, Recipe, files_of, make_patient, write_study
 from tests.whole_node import WholeNode
 
-pytestmark = pytest.mark.timeout(600)  # the one run of all studies is the set-up of the first test
+pytestmark = pytest.mark.timeout(1800)  # the one run of all studies is the set-up of the first test
 
 LONG_NAME = f"{'W' * 64}={'漢' * 64}={'が' * 64}"
 LONG_PATIENT = Patient(

@@ -15,7 +15,7 @@ from node.report.record import ReasonCode, Status
 from tests.bad_studies import INJECTED_AT, SECONDS_AFTER_INJECTION, make_patient
 from tests.whole_node import WholeNode
 
-pytestmark = pytest.mark.timeout(600)  # one assessment from end to end is the set-up of the first test
+pytestmark = pytest.mark.timeout(1800)  # one assessment from end to end is the set-up of the first test
 
 
 class Growing:
