@@ -40,7 +40,7 @@ def configure_log(style: Literal["json", "plain"] = "json", level: int = logging
 
 
 def _adopt_libraries(common: list[structlog.types.Processor], renderer: structlog.types.Processor) -> None:
-    """Gives the warnings that libraries log the same form, so that every line of the log can be read by a program."""
+    """Gives what libraries log and warn of the same form, so that every line of the log can be read by a program."""
     root = logging.getLogger()
     for handler in [one for one in root.handlers if one.name == HANDLER_NAME]:
         root.removeHandler(handler)
@@ -54,5 +54,6 @@ def _adopt_libraries(common: list[structlog.types.Processor], renderer: structlo
         )
     )
     root.addHandler(handler)
+    logging.captureWarnings(True)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")

@@ -30,6 +30,9 @@ _OTHER = STATES.index(OTHER)
 MOST_ALIKE = 4
 """In a shuffled order, more passes of one phase than this are not thought of (OURS: protocols repeat a phase once or twice)."""
 
+LEAST_WEIGHT = 1e-250
+"""Of all that a study may be; below it terms were lost to the smallest number there is, and no phase is told (OURS)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassEvidence:
@@ -48,6 +51,8 @@ class PassEvidence:
 
 def infer_phases(passes: Sequence[PassEvidence], order_from: str, rules: PhaseRules) -> Matrix:
     """Returns the posterior probability of every state of every pass, shape (passes, 5), rows sum to 1.
+
+    Of hundreds of passes (perfusion) nothing can be said: every state that its pass allows is as likely as the others.
 
     Args:
         passes: in the order of acquisition.
@@ -74,6 +79,8 @@ def infer_phases(passes: Sequence[PassEvidence], order_from: str, rules: PhaseRu
             total += prior * _sum_orders(emission, other, rules, _flat(passes))
         else:
             total += prior * _sum_paths(emission, other, steps, rules, _flat(passes))
+    if not total.sum(axis=1).min() >= LEAST_WEIGHT:
+        total = (rest > 0.0).astype(np.float64)
     posterior: Matrix = total / total.sum(axis=1, keepdims=True)
     return posterior
 

@@ -22,6 +22,18 @@ def test_libraries_write_json_lines_too(capsys):
     assert "OSError: no room" in line["exception"]
 
 
+def test_a_warning_of_a_library_is_a_json_line(capsys):
+    logging.captureWarnings(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure_log()
+        warnings.warn("an old name", stacklevel=1)
+        logging.captureWarnings(False)
+    line = json.loads(capsys.readouterr().err)
+    assert line["level"] == "warning"
+    assert "an old name" in line["event"]
+
+
 def test_a_faulty_value_of_a_patient_is_not_quoted(capsys):
     with warnings.catch_warnings(record=True) as told:
         configure_log()

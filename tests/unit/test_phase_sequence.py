@@ -122,3 +122,13 @@ def test_swapped_texts_against_the_order_are_not_believed():
 
 def test_no_passes_give_no_rows():
     assert infer_phases([], "time", RULES).shape == (0, 5)
+
+
+def test_of_hundreds_of_passes_no_phase_is_told_but_the_operators():
+    certain = tuple(float(state == Phase.ARTERIAL.value) for state in STATES)
+    passes = [
+        PassEvidence(likelihood=certain if i == 7 else SILENT, start_seconds=30.0 * i) for i in range(300)
+    ]
+    posterior = infer_phases(passes, "time", RULES)
+    assert tuple(posterior[7]) == certain
+    assert np.all(np.delete(posterior, 7, axis=0) == 0.2)
