@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from engines.case import write_json
-from engines.errors import MmfError
+from engines.errors import InvalidInput, MmfError
 from engines.networks.settings import ENSEMBLE, NetworkName, NetworkSettings
 from engines.phase import ASSESSED_PHASES, Phase
 from train.ablation_identity import digest_run, refuse_other_fit
@@ -152,6 +152,10 @@ def plan_grid(
         )
     if 4 in tables:
         wanted |= dict.fromkeys((name, ALL_PHASES) for name in ENSEMBLE if name in networks)
+    if not wanted:
+        raise InvalidInput(
+            f"Table {' and '.join(map(str, tables))} holds no run of {', '.join(name.value for name in networks)}"
+        )
     units = []
     for name, phases in wanted:
         for seed in seeds:

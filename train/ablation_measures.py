@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from engines.endpoint import Endpoint
 from engines.errors import InvalidInput, SurvivalRefused
@@ -32,6 +33,8 @@ from train.fit_folder import NETWORK_TITLES, Fit
 from train.fit_models import name_combination
 from train.out_of_fold import Cohort, fit_ensembles
 
+LOG = structlog.get_logger(__name__)
+
 REPEATS = 1000
 BOOTSTRAP_SEED = 20250185
 
@@ -47,9 +50,12 @@ def write_grid(grid: Grid, data: TrainingData, device: str, failed: Sequence[str
         synthetic: every case is made of phantoms.
 
     Raises:
-        AblationRefused: an ensemble cannot be fitted on these runs.
+        AblationRefused: a run does not score every case.
     """
-    missing = tuple(unit.words for unit in grid.units if not unit.finished)
+    ensembles, unfitted = measure_ensembles(grid, data)
+    for words in unfitted:
+        LOG.warning("an ensemble is left out", reason=words)
+    missing = (*(unit.words for unit in grid.units if not unit.finished), *unfitted)
     record = AblationRecord(
         cohort=grid.cohort.folder.resolve().name,
         cases=data.n,
@@ -62,7 +68,7 @@ def write_grid(grid: Grid, data: TrainingData, device: str, failed: Sequence[str
         missing=tuple(dict.fromkeys((*missing, *failed))),
         digest=grid.cohort.digest,
     )
-    write_ablation(grid.out, record, measure_grid(grid, data), measure_ensembles(grid, data))
+    write_ablation(grid.out, record, measure_grid(grid, data), ensembles)
     return grid.out
 
 
@@ -99,26 +105,32 @@ def measure_grid(grid: Grid, data: TrainingData) -> tuple[AblationCell, ...]:
     return (*cells, *_out_of_fold(grid))
 
 
-def measure_ensembles(grid: Grid, data: TrainingData) -> tuple[EnsembleCell, ...]:
-    """Returns C of every network, every pair and all three on A+V+D, where Table 4 is asked for.
+def measure_ensembles(grid: Grid, data: TrainingData) -> tuple[tuple[EnsembleCell, ...], tuple[str, ...]]:
+    """Returns C of every network, every pair and all three on A+V+D, where Table 4 is asked for, and what has none.
 
     Those of the fit, out-of-fold too, where its runs are taken over; else of forests fitted on the discovery cases'
-    log-risks, as the released ones of a fit are. A combination of which a run is not finished is left out.
+    log-risks, as the released ones of a fit are. A combination of which a run is not finished is left out; one of which
+    no forest can be fitted is named in words: no event, or a network that says the same of everyone.
 
     Args:
         grid: the plan, some of its runs perhaps unfinished.
         data: the cohort, for outcomes and splits; its inputs are not read.
 
     Raises:
-        AblationRefused: a forest cannot be fitted: no event, or a network that says the same of everyone.
+        AblationRefused: a run does not score every case.
     """
     if 4 not in grid.tables:
-        return ()
+        return (), ()
     cells: list[EnsembleCell] = []
+    unfitted: list[str] = []
     for seed in grid.seeds:
         table = _ensembles_of(grid.fit, seed)
-        cells += _fit_combinations(grid, data, seed) if table is None else _read_combinations(table, seed)
-    return tuple(cells)
+        cells += (
+            _fit_combinations(grid, data, seed, unfitted)
+            if table is None
+            else _read_combinations(table, seed)
+        )
+    return tuple(cells), tuple(unfitted)
 
 
 def _measure(scores: Sequence[float], follow: Sequence[tuple[float, bool]]) -> Measure | None:
@@ -200,8 +212,8 @@ def _read_combinations(table: ScoreTable, seed: int) -> list[EnsembleCell]:
     return cells
 
 
-def _fit_combinations(grid: Grid, data: TrainingData, seed: int) -> list[EnsembleCell]:
-    """Cells of one seed from forests fitted here; apparent in training and validation alike."""
+def _fit_combinations(grid: Grid, data: TrainingData, seed: int, unfitted: list[str]) -> list[EnsembleCell]:
+    """Cells of one seed from forests fitted here; apparent in training and validation alike; adds what has no forest."""
     ready = {
         unit.network: unit
         for unit in grid.units
@@ -214,7 +226,11 @@ def _fit_combinations(grid: Grid, data: TrainingData, seed: int) -> list[Ensembl
     cells = []
     for size in range(1, len(said) + 1):
         for networks in combinations([name for name in ENSEMBLE if name in said], size):
-            scores = _score_combination(networks, said, data, discovery)
+            try:
+                scores = _score_combination(networks, said, data, discovery)
+            except (InvalidInput, SurvivalRefused) as error:
+                unfitted.append(f"{name_combination(networks)}, seed {seed} ({error})")
+                continue
             for endpoint, column in scores.items():
                 source = data.os if endpoint is Endpoint.OS else data.pfs
                 for split in (*FIT_COPIES, Split.TESTING.value):
@@ -263,10 +279,7 @@ def _score_combination(
             for end, source in ((Endpoint.OS, data.os), (Endpoint.PFS, data.pfs))
         },
     )
-    try:
-        fitted = fit_ensembles(
-            cohort, {end: values[discovery] for end, values in raw.items()}, np.arange(discovery.size)
-        )
-    except (InvalidInput, SurvivalRefused) as error:
-        raise AblationRefused(f"{name_combination(networks)} cannot be fitted: {error}") from error
+    fitted = fit_ensembles(
+        cohort, {end: values[discovery] for end, values in raw.items()}, np.arange(discovery.size)
+    )
     return {end: fitted[end].scores(values) for end, values in raw.items()}

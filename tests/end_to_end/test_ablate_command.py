@@ -105,6 +105,7 @@ def test_folder_of_another_run_fails_alone_and_is_named(ablate, tmp_path):
     ("options", "words"),
     [
         (("--tables", "5"), "expected 2, 3, 4"),
+        (("--tables", "3,4", "--networks", "vit"), "Table 3 and 4 holds no run of vit"),
         (("--networks", "network9"), "network9"),
         (("--seeds", "1,1"), "each seed once"),
         (("--dask", "tcp://127.0.0.1:1"), "mmf-node[train,dask]"),
@@ -124,6 +125,7 @@ def test_ensembles_are_made_of_the_finished_runs_of_the_three_networks(ablate, c
     from engines.survival.concordance import harrell_c
     from engines.survival.outcome import Outcome
     from train.ablation import Source, plan_grid
+    from train.evaluate.ablation_cells import read_ablation
     from train.fit_cohort import read_fit_cohort
     from train.recipes import read_recipe
 
@@ -133,16 +135,8 @@ def test_ensembles_are_made_of_the_finished_runs_of_the_three_networks(ablate, c
     source = Source(folder=cohort, digest=read.digest, seed=0)
     data = read.data
     said = {name: random.normal(size=(data.n, 2)) for name in ENSEMBLE}
-    for unit in plan_grid(source, out, read_recipe("tiny"), (0,), tables=(4,)).units:  # as a run leaves them
-        unit.folder.mkdir(parents=True)
-        (unit.folder / "plan.json").write_text(json.dumps({"plan": unit.plan}))
-        (unit.folder / "summary.json").write_text("{}")
-        rows = zip(data.case_ids, data.splits, *said[unit.network].T, strict=True)
-        lines = [
-            "case_id,split,os,pfs",
-            *(f"{case},{split.value},{os},{pfs}" for case, split, os, pfs in rows),
-        ]
-        (unit.folder / "scores.csv").write_text("\n".join(lines) + "\n")
+    for unit in plan_grid(source, out, read_recipe("tiny"), (0,), tables=(4,)).units:
+        leave_run(unit, data, said[unit.network])
     code, _, told = ablate("--tables", "4", "--out", str(out))
     assert code == 0
     assert "3 finished" in told
@@ -161,6 +155,29 @@ def test_ensembles_are_made_of_the_finished_runs_of_the_three_networks(ablate, c
     expected = harrell_c(said[ENSEMBLE[1]][testing, 1], outcome)
     assert float(found["Network 2", "PFS", "testing"]["c_index"]) == expected
     assert float(found["Network 1+2+3", "OS", "training (apparent)"]["c_index"]) > 0.6
+    for unit in plan_grid(source, out, read_recipe("tiny"), (0,), tables=(4,)).units:
+        if unit.network is ENSEMBLE[1]:
+            leave_run(unit, data, np.zeros((data.n, 2)))
+    code, _, _ = ablate("--tables", "4", "--out", str(out))
+    assert code == 0
+    left = read_ablation(out)
+    names = {cell.ensemble for cell in left.ensembles}
+    assert names == {"Network 1", "Network 2", "Network 3", "Network 1+3"}, (
+        "what needs no forest of Network 2 stays"
+    )
+    assert len(left.record.missing) == 3
+    assert left.record.missing[0].startswith("Network 1+2, seed 0 (network2: the same OS log-risk")
+    assert {cell.network for cell in left.cells} == set(ENSEMBLE)
+
+
+def leave_run(unit, data, scores):
+    """Writes what a finished run leaves in its folder."""
+    unit.folder.mkdir(parents=True, exist_ok=True)
+    (unit.folder / "plan.json").write_text(json.dumps({"plan": unit.plan}))
+    (unit.folder / "summary.json").write_text("{}")
+    rows = zip(data.case_ids, data.splits, *scores.T, strict=True)
+    lines = ["case_id,split,os,pfs", *(f"{case},{split.value},{os},{pfs}" for case, split, os, pfs in rows)]
+    (unit.folder / "scores.csv").write_text("\n".join(lines) + "\n")
 
 
 class InlineExecutor(Executor):
