@@ -78,9 +78,10 @@ def main() -> None:
         _tell(error)
         sys.exit(EXIT_FAILED)
     except OSError as error:
-        typer.echo(f"the system refused a file or folder: {error}", err=True)
+        typer.echo(f"the system refused a file or folder, or a connection: {error}", err=True)
         typer.echo(
-            "Look at the path, who may write there, and the free space; then run the command again.", err=True
+            "Look at the path, who may write there, and the free space, or at the address; then run the command again.",
+            err=True,
         )
         sys.exit(EXIT_FAILED)
 

@@ -54,7 +54,8 @@ def prepare_device(device: torch.device, *, repeatable: bool) -> None:
     """
     if device.type != "cuda":
         return
-    torch.cuda.set_device(device)
+    if device.index is not None:  # plain ``cuda`` is the one that is set already
+        torch.cuda.set_device(device)
     os.environ.setdefault(*CUBLAS_WORKSPACE)
     torch.use_deterministic_algorithms(repeatable, warn_only=True)
 

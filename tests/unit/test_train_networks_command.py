@@ -16,7 +16,7 @@ from train.cli import COMMANDS, build_app
 from train.cohort import read_cohort
 from train.commands.networks import parse_channels, parse_seeds, shorten_schedule
 from train.data import Split
-from train.device import choose_device
+from train.device import CUBLAS_WORKSPACE, choose_device, prepare_device
 from train.errors import CohortRefused
 from train.recipes import Schedule
 from train.splits import draw_splits, read_splits
@@ -90,6 +90,7 @@ def test_a_missing_cohort_and_bad_words_are_refused():
         (["networks", "--cohort", ".", "--seeds", "1,1"], "each seed once"),
         (["networks", "--cohort", ".", "--seeds", "one"], "whole numbers"),
         (["networks", "--cohort", ".", "--seeds", "0"], "1 or more"),
+        (["networks", "--cohort", ".", "--seeds", "2026"], "seed 2026 alone is written 2026,$"),
         (["networks", "--cohort", ".", "--seeds", f"0,{2**70}"], "0 to 4294967295"),
         (["networks", "--cohort", ".", "--networks", "network9"], "is not a network"),
         (["networks", "--cohort", ".", "--networks", "vit,vit"], "each network once"),
@@ -102,6 +103,16 @@ def test_one_number_is_how_many_seeds_and_a_list_is_the_seeds():
     assert parse_seeds("3") == (0, 1, 2)
     assert parse_seeds("7,") == (7,)
     assert parse_seeds("4, 0") == (4, 0)
+
+
+def test_a_device_without_a_number_is_prepared_as_it_is_set(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: None)
+    monkeypatch.setenv(*CUBLAS_WORKSPACE)
+    for word in ("cpu", "cuda", "cuda:1"):
+        prepare_device(torch.device(word), repeatable=True)
+    assert taken == [torch.device("cuda:1")], "torch refuses a GPU without a number here"
 
 
 def test_fewer_epochs_leave_enough_to_choose_a_checkpoint_from():

@@ -18,6 +18,7 @@ from engines.errors import InvalidInput
 from engines.mmf import Preset
 from engines.networks.settings import ENSEMBLE
 from train.cli import log_to_standard_error
+from train.commands.networks import LARGEST_SEED, MOST_SEEDS
 
 if TYPE_CHECKING:
     from train.fit_folder import FitRecord
@@ -44,11 +45,19 @@ Seeds = Annotated[
     typer.Option(
         "--seeds",
         min=1,
-        max=20,
+        max=MOST_SEEDS,
         help="Seeds of the networks: the first is released, the others show the spread.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="First seed; also of folds and inner splits.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=LARGEST_SEED - MOST_SEEDS,
+        help="First seed; also of folds and inner splits.",
+    ),
+]
 PresetWord = Annotated[
     str, typer.Option("--preset", help="Variables of MMF: pre-specified (13), all16, univariable (p < 0.05).")
 ]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ALL = "all"
 LARGEST_SEED = 2**32 - 1
 """What every random generator of the training takes."""
+MOST_SEEDS = 20
+"""A larger number of seeds is a seed that somebody meant (OURS)."""
 
 Cohort = Annotated[
     Path | None, typer.Option("--cohort", help="Folder of case folders, as `mmf-node export` writes it.")
@@ -172,7 +174,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         text: one number is how many, from 0; with commas they are the seeds themselves (``7,`` is seed 7 alone).
 
     Raises:
-        InvalidInput: no number, none, one twice, or one that no generator takes.
+        InvalidInput: no number, none, too many, one twice, or one that no generator takes.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     try:
@@ -180,6 +182,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         raise InvalidInput(f"--seeds {text}: expected whole numbers with commas") from None
     if "," not in text and numbers:
+        if numbers[0] > MOST_SEEDS:
+            raise InvalidInput(
+                f"--seeds {text}: expected how many seeds, 1 to {MOST_SEEDS}; seed {text} alone is written {text.strip()},"
+            )
         numbers = list(range(numbers[0]))
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) > LARGEST_SEED:
         raise InvalidInput(

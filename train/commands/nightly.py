@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from train.cli import log_to_standard_error
+from train.commands.networks import LARGEST_SEED
 
 
 def nightly(
@@ -30,7 +31,7 @@ def nightly(
     folds: Annotated[int, typer.Option(min=2, max=20, help="Folds of the out-of-fold scores.")] = 5,
     epochs: Annotated[int | None, typer.Option(min=5, help="Epochs instead of the recipe's.")] = None,
     trees: Annotated[int, typer.Option(min=10, help="Trees of the survival forests.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, splits and networks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of folds, splits and networks.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda. Default: a GPU when there is one.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Networks trained side by side.")] = 1,
     automatic: Annotated[
