@@ -140,6 +140,8 @@ def test_categories_outside_the_population_are_allowed_and_said(write):
         (([";".join(HEADER)], [[";".join(row)] for row in rows()]), "separated by semicolons"),
         (with_column("albumin_g_l", ["4.0"] * 6), "would be taken for a score; give child_pugh"),
         (with_column("ttp_months", ["3"] * 6), "both pfs_months and ttp_months"),
+        (with_column("ttp_event", ["1"] * 6), "both ttp_event and pfs_months"),
+        (with_column("ttp_month", ["3"] * 6), "is it ttp_months"),
         (with_column("mmf_OS", ["1_0"] * 6), "'1_0' is not a number"),
         (with_column("Cohort", ["x"] * 6), "column 'cohort' is there 2 times"),
         (

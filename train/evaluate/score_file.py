@@ -143,9 +143,11 @@ def _faults_of_header(header: list[str]) -> list[str]:
     faults += [f"column {place} has no name" for place, name in enumerate(header, start=1) if not name]
     second = "ttp" if "ttp_months" in header else "pfs"
     needed = ("patient_id", "cohort", "os_months", "os_event", f"{second}_months", f"{second}_event")
-    if second == "ttp" and "pfs_months" in header:
+    other = "pfs" if second == "ttp" else "ttp"
+    beside = [name for name in (f"{other}_months", f"{other}_event") if name in header]
+    if beside and f"{second}_months" in header:
         faults.append(
-            "both pfs_months and ttp_months: the second endpoint is one of them; leave the other out"
+            f"both {beside[0]} and {second}_months: the second endpoint is one of them; leave the other out"
         )
     faults += [
         f"column '{name}' belongs to a clinical table and would be taken for a score; {remedy}"
@@ -158,7 +160,7 @@ def _faults_of_header(header: list[str]) -> list[str]:
             f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; expected {', '.join(needed)},"
             " then model scores or clinical variables"
         )
-    known = {*_CLINICAL, *GROUP_COLUMNS, *BACKGROUND_COLUMNS, *needed}
+    known = {*_CLINICAL, *GROUP_COLUMNS, *BACKGROUND_COLUMNS, *_OUTCOME_COLUMNS}
     for name in header:
         if name and name not in known and name.lower() not in known:
             close = get_close_matches(name.lower(), known, 1, _CLOSE)
