@@ -5,7 +5,7 @@ import pytest
 from engines.errors import InvalidInput
 from engines.phase import Phase
 from node.phases.rules import load_rules
-from node.phases.texts import fold_text, read_text, repair_text
+from node.phases.texts import SILENT, fold_text, read_study_text, read_text, repair_text
 
 RULES = load_rules()
 N, A, V, D = Phase.PRE_CONTRAST, Phase.ARTERIAL, Phase.PORTAL_VENOUS, Phase.DELAYED
@@ -92,6 +92,24 @@ def test_venous_may_be_late_but_is_never_native():
     native, arterial, _, delayed, _ = read_text("venous", RULES).likelihood
     assert native == RULES.text.plain
     assert arterial == delayed == RULES.text.doubtful
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CT LIVER PRE-LIVER TRANSPLANT", "CT ABD PRE LIVER TX", "PRE DIALYSIS", "CT ABD W/O ORAL W IV", "WW400 WL40",
+        "TC addome senza mdc orale",
+    ],
+)  # fmt: skip
+def test_indications_oral_contrast_and_windows_make_no_study_native(text):
+    assert read_study_text(text, RULES) == SILENT
+
+
+@pytest.mark.parametrize(
+    "text", ["TC abdomen con y sin contraste", "mit und ohne KM", "avec et sans injection", "con e senza mdc"]
+)
+def test_with_and_without_in_either_order_is_both(text):
+    assert read_study_text(text, RULES).both
 
 
 def test_gbk_labelled_latin_is_repaired_and_umlauts_are_left_alone():
