@@ -35,8 +35,8 @@ class AblationRecord:
         seeds: of the networks.
         device: where the runs were made.
         fit: folder name of the fit whose runs were taken over; "" = none.
-        complete: every run of the plan is finished.
-        missing: runs that are not, in words.
+        complete: every run of the plan is finished, and every ensemble has its forest.
+        missing: runs and ensembles that are not there, in words.
         digest: of the cohort, as fit.json has it; "" = an older ablation, which does not tell.
     """
 

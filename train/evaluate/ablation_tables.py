@@ -254,4 +254,4 @@ def _describe(record: AblationRecord) -> tuple[str, ...]:
     words = f"Recipe {record.recipe}, seeds {', '.join(map(str, record.seeds))}, {record.device}. An empty row was not asked for."
     if record.complete:
         return (words,)
-    return (words, f"The ablation is not finished; missing: {', '.join(record.missing)}.")
+    return (words, f"The ablation is not complete; missing: {', '.join(record.missing)}.")
