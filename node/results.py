@@ -63,28 +63,35 @@ def _list_superseded(jobs: JobStore, results: Path, job: Job) -> Iterator[Earlie
     while number is not None:
         earlier = jobs.get(number)
         if earlier.shown_at is not None or earlier.state in _GIVEN:
-            found = read_result(results / str(number))
+            found = _read_latest(results / str(number))
             if found is not None:
                 yield found
         number = earlier.supersedes
 
 
 def _keep_own(folder: Path) -> EarlierResult | None:
-    """The latest result of a job that the archive has: as it lies there, or as an earlier try wrote it down.
+    """The latest result of a job that the archive has, which is written down beside it."""
+    found = _read_latest(folder)
+    if found is None or found.document is None:
+        return None
+    with replaced(folder / KEPT_NAME) as draft:
+        draft.write_bytes(TypeAdapter(EarlierResult).dump_json(found))
+    return found
+
+
+def _read_latest(folder: Path) -> EarlierResult | None:
+    """The latest result of a job: as it lies there, or as an earlier try wrote it down.
 
     A report that tells a failure keeps what it left standing: its files have taken the place of that result's.
     """
-    form, kept = TypeAdapter(EarlierResult), folder / KEPT_NAME
     found, written = read_result(folder), _read_kept(folder)
+    if written is None:
+        return found
     if found is None or found.document is None:
         return written
-    if found.failed and written is not None and written.document != found.document:
-        found = replace(found, standing=find_standing(written))
-    elif found.failed and written is not None:
-        found = written
-    with replaced(kept) as draft:
-        draft.write_bytes(form.dump_json(found))
-    return found
+    if found.failed and written.document != found.document:
+        return replace(found, standing=find_standing(written))
+    return written if found.failed else found
 
 
 def _read_kept(folder: Path) -> EarlierResult | None:

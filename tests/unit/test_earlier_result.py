@@ -135,6 +135,18 @@ def test_a_failure_of_a_study_that_grew_names_the_result_of_the_job_before(job_w
     assert [uid for uid, _ in list_replaced(found)] == [failed.SOPInstanceUID, given.good]
 
 
+def test_a_study_that_grew_after_a_repeat_that_failed_replaces_the_failure_and_what_stood(job_with_result):
+    given = job_with_result
+    failed, _ = fail(given, JOB, 1)
+    grown = replace(JOB, job_id=2, supersedes=1, outcome="", shown_at=None)
+    queue = SimpleNamespace(get=lambda number: {1: replace(JOB, state=JobState.SHELVED)}[number])
+    found = find_earlier_result(queue, given.results, grown)
+    assert [uid for uid, _ in list_replaced(found)] == [failed.SOPInstanceUID, given.good]
+    find_earlier_result(None, given.results, JOB)
+    clear_results(given.results / "1")  # a further try of the first job looks, clears, and is broken off
+    assert find_earlier_result(queue, given.results, grown) == found
+
+
 def test_a_first_failure_names_nothing(job_with_result):
     given = job_with_result
     failed, report = fail(given, replace(JOB, job_id=3, outcome="", shown_at=None), 1)
