@@ -14,22 +14,17 @@ CONVOLUTIONS_A_UNIT = 2
 
 
 class Autoencoder(nn.Module):
-    """Encoder, bottleneck and decoder to one channel: 13,501,232 parameters at full size.
-
-    Each encoder block divides the side by its stride, and the decoder multiplies it again.
+    """Encoder (side / 16), bottleneck and decoder to one channel: 13,501,232 parameters at full size.
 
     Source: supplement, section 4, Network 2; the blocks are those of MONAI's AutoEncoder with num_res_units 2,
     inter_channels (256, 256), inter_dilations (2, 2), num_inter_units 2 (the authors' code).
     """
 
-    def __init__(
-        self, in_channels: int, channels: tuple[int, ...], strides: tuple[int, ...], dropout: float
-    ) -> None:
+    def __init__(self, in_channels: int, channels: tuple[int, ...], dropout: float) -> None:
         super().__init__()
         sizes = (in_channels, *channels)
         self.encoder = nn.ModuleList(
-            ResidualUnit(before, after, stride=stride, dropout=dropout)
-            for (before, after), stride in zip(pairwise(sizes), strides, strict=True)
+            ResidualUnit(before, after, stride=2, dropout=dropout) for before, after in pairwise(sizes)
         )
         self.between = nn.Sequential(
             *(
@@ -41,15 +36,13 @@ class Autoencoder(nn.Module):
         up = (channels[-1], *channels[-2::-1], 1)
         self.decoder = nn.Sequential(
             *(
-                UpBlock(before, after, stride=stride, dropout=dropout, last=index == len(channels) - 1)
-                for index, ((before, after), stride) in enumerate(
-                    zip(pairwise(up), strides[::-1], strict=True)
-                )
+                UpBlock(before, after, dropout=dropout, last=index == len(channels) - 1)
+                for index, (before, after) in enumerate(pairwise(up))
             )
         )
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the bottleneck (n, 256, 8, 8, 8 at full size) of inputs (n, phases, side, side, side)."""
+        """Returns the bottleneck (n, 256, side / 16, side / 16, side / 16) of inputs (n, phases, side, side, side)."""
         for block in self.encoder:
             x = block(x)
         bottleneck: torch.Tensor = self.between(x)
@@ -59,20 +52,6 @@ class Autoencoder(nn.Module):
         """Returns the reconstruction (n, 1, side, side, side)."""
         reconstruction: torch.Tensor = self.decoder(bottleneck)
         return reconstruction
-
-
-def encoder_strides(side: int, coarsest_side: int) -> tuple[int, ...]:
-    """Returns the stride of each encoder block: 2, but 1 where the side would come below the coarsest.
-
-    Args:
-        side: of the input, voxels.
-        coarsest_side: fewest voxels along each axis of the bottleneck; up to 8 leaves the paper's strides at side 128.
-    """
-    left, strides = side, []
-    for _ in CHANNELS:
-        strides.append(2 if left // 2 >= coarsest_side else 1)
-        left //= strides[-1]
-    return tuple(strides)
 
 
 class ResidualUnit(nn.Module):
@@ -119,20 +98,18 @@ class ResidualUnit(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """A transposed convolution that multiplies the side, then a residual unit of one convolution; the last one ends plain."""
+    """A transposed convolution that doubles the side, then a residual unit of one convolution; the last one ends plain."""
 
-    def __init__(self, channels: int, out_channels: int, *, stride: int, dropout: float, last: bool) -> None:
+    def __init__(self, channels: int, out_channels: int, *, dropout: float, last: bool) -> None:
         super().__init__()
         self.up = nn.Sequential(
-            nn.ConvTranspose3d(
-                channels, out_channels, KERNEL, stride=stride, padding=1, output_padding=stride - 1
-            ),
+            nn.ConvTranspose3d(channels, out_channels, KERNEL, stride=2, padding=1, output_padding=1),
             *_norm_dropout_activation(out_channels, dropout),
         )
         self.unit = ResidualUnit(out_channels, out_channels, dropout=dropout, convolutions=1, plain_end=last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns features (n, out_channels, stride z, stride y, stride x) of features (n, channels, z, y, x)."""
+        """Returns features (n, out_channels, 2 z, 2 y, 2 x) of features (n, channels, z, y, x)."""
         y: torch.Tensor = self.unit(self.up(x))
         return y
 

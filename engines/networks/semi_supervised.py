@@ -1,13 +1,12 @@
 """Network 2: an autoencoder whose bottleneck feeds a convolutional DeepSurv head; and the unsupervised rival on the same autoencoder."""
 
-import math
 from abc import abstractmethod
 
 import torch
 from torch import nn
 
 from engines.errors import InvalidInput
-from engines.networks.autoencoder import CHANNELS, Autoencoder, encoder_strides
+from engines.networks.autoencoder import CHANNELS, Autoencoder
 from engines.networks.heads import Heads, NetworkOutput, RiskNetwork, scale_channels
 from engines.networks.settings import NetworkSettings
 
@@ -31,9 +30,7 @@ class _AutoencoderNetwork(RiskNetwork):
         super().__init__(settings)
         self.dropout = DROPOUT if settings.dropout is None else settings.dropout
         self.channels = tuple(scale_channels(channels, settings.width) for channels in CHANNELS)
-        strides = encoder_strides(settings.side, settings.coarsest_side)
-        self.bottleneck_side = settings.side // math.prod(strides)
-        self.autoencoder = Autoencoder(len(settings.phases), self.channels, strides, self.dropout)
+        self.autoencoder = Autoencoder(len(settings.phases), self.channels, self.dropout)
 
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the feature vector of the bottleneck."""
@@ -74,9 +71,9 @@ class _AutoencoderNetwork(RiskNetwork):
 class SemiSupervised(_AutoencoderNetwork):
     """Network 2: 20,337,728 parameters at full size.
 
-    The head's four convolutions bring the bottleneck to one voxel. From 8 voxels a side, those of side 128, they are the
-    paper's (8-4-2-1). Rule for other bottlenecks: each of the first two halves the side (kernel 2, stride 2) where it is
-    even and above 2 and is a 1^3 convolution otherwise; the third spans what is left; the fourth is always 1^3.
+    The head's four convolutions bring the bottleneck to one voxel. At side 128 they are the paper's (8-4-2-1). Rule
+    for other sides: each of the first two halves the side (kernel 2, stride 2) where it is even and above 2 and is a
+    1^3 convolution otherwise; the third spans what is left; the fourth is always 1^3.
 
     Source: supplement, section 4, Network 2; Katzman et al., DeepSurv, BMC Med Res Methodol 2018.
     """
@@ -85,7 +82,7 @@ class SemiSupervised(_AutoencoderNetwork):
         super().__init__(settings)
         layers: list[nn.Module] = []
         channels = self.channels[-1]
-        for (kernel, stride), full in zip(head_kernels(self.bottleneck_side), HEAD_CHANNELS, strict=True):
+        for (kernel, stride), full in zip(head_kernels(settings.side), HEAD_CHANNELS, strict=True):
             out_channels = scale_channels(full, settings.width)
             layers += [
                 nn.Conv3d(channels, out_channels, kernel, stride=stride),
@@ -126,13 +123,13 @@ class Unsupervised(_AutoencoderNetwork):
         return bottleneck.mean(dim=(2, 3, 4))
 
 
-def head_kernels(bottleneck_side: int) -> list[tuple[int, int]]:
-    """Returns (kernel, stride) of the DeepSurv head's four convolutions on a bottleneck of this side.
+def head_kernels(side: int) -> list[tuple[int, int]]:
+    """Returns (kernel, stride) of the DeepSurv head's four convolutions for inputs of this side.
 
     Args:
-        bottleneck_side: voxels along each axis.
+        side: voxels, a multiple of 16.
     """
-    left = bottleneck_side
+    left = side // 16
     kernels: list[tuple[int, int]] = []
     for _ in range(2):
         halves = left > 2 and left % 2 == 0

@@ -54,10 +54,9 @@ class NetworkSettings:
         slice_encoder: how Network 3 encodes a slice.
         norm_momentum: momentum of Network 1's running batch statistics, in (0, 1]; 0.01 is EfficientNet's, which needs
             some hundred steps to settle; miniatures take 0.1.
-        coarsest_side: voxels along each axis that Network 1's stages and the encoder of Network 2 keep at least, 1 to half
-            of ``side``: a stage that would go below it does not halve. 1 = the paper's strides at every side. At side
-            128 Network 1 ends at 4 and the encoder at 8; miniatures take these too, because at side 32 they would end
-            at 1 and 2: no place to look at, and too few voxels for instance normalisation to leave the level of a phase.
+        coarsest_side: voxels along each axis that Network 1's stages keep at least, 1 to half of ``side``: a stage that
+            would go below it does not halve. 1 = the paper's strides at every side; at side 128 they end at 4, and
+            miniatures take 4 too, because at side 32 they would end at 1 and leave no place to look at.
     """
 
     phases: tuple[Phase, ...] = ASSESSED_PHASES

@@ -13,7 +13,7 @@ import torch
 
 from engines.endpoint import Endpoint
 from engines.networks.registry import build_network
-from engines.networks.settings import ENSEMBLE
+from engines.networks.settings import ENSEMBLE, NetworkName
 from engines.phase import ASSESSED_PHASES
 from engines.saliency import explain_risk, measure_mass
 from engines.survival.bootstrap import bootstrap_concordance, draw_resamples, percentile_interval
@@ -30,9 +30,10 @@ SIDE = 32
 SPLITS = {Split.TRAINING: 320, Split.VALIDATION: 80, Split.TESTING: 1000}
 DECOY_SPLITS = {Split.TRAINING: 320, Split.VALIDATION: 80, Split.TESTING: 20}
 RECIPE = read_recipe("mini")
-LEARNING_SEED, SILENT_SEED, DECOY_SEED = 3101, 3102, 3103
-"""Of the cohorts; with the training's seed they were fixed before the first run on them."""
-TRAINING_SEED = 3104
+SEEDS = {NetworkName.NETWORK1: 3101, NetworkName.NETWORK2: 3201, NetworkName.NETWORK3: 3201}
+"""Of the learning cohort; one more for the silent one, two for the decoys, three for the trainings. Fixed before the first
+run on them. On 3101 the recipe of that day failed Network 2's map (ratio 2.4) and Network 3's phases (-.001 to +.034);
+both were mended on other cohorts and got the next seed."""
 RANDOM_SEEDS = (2107, 2108, 2109)
 """Of networks with untouched weights."""
 
@@ -42,25 +43,22 @@ def train(name, data, phases=ASSESSED_PHASES):
     channels = [ASSESSED_PHASES.index(phase) for phase in phases]
     narrowed = replace(data, inputs=np.ascontiguousarray(data.inputs[:, channels]))
     settings = replace(RECIPE.settings[name], phases=phases)
-    trained = train_network(name, settings, narrowed, RECIPE.schedules[name], seed=TRAINING_SEED)
+    trained = train_network(name, settings, narrowed, RECIPE.schedules[name], seed=SEEDS[name] + 3)
     return trained.score(narrowed, data.rows(Split.TESTING)).os, trained.history[-1]
 
 
-@pytest.fixture(scope="module")
-def cohort():
-    data, hazard, _ = make_cohort(0, seed=LEARNING_SEED, side=SIDE, splits=SPLITS)
-    outcome, rows = data.outcome("os", data.rows(Split.TESTING))
-    return data, outcome, hazard[rows]
-
-
 @pytest.fixture(scope="module", params=ENSEMBLE)
-def learned(request, cohort):
-    """A network trained on the three phases; two tests look at it."""
-    return request.param, *train(request.param, cohort[0])
+def learned(request):
+    """A network trained on the three phases of a cohort; two tests look at it."""
+    name = request.param
+    data, hazard, _ = make_cohort(0, seed=SEEDS[name], side=SIDE, splits=SPLITS)
+    return name, data, hazard, *train(name, data)
 
 
-def test_each_network_learns_the_hazard_and_does_not_beat_the_oracle(learned, cohort):
-    (name, scores, last), (_, outcome, oracle) = learned, cohort
+def test_each_network_learns_the_hazard_and_does_not_beat_the_oracle(learned):
+    name, data, hazard, scores, last = learned
+    outcome, rows = data.outcome("os", data.rows(Split.TESTING))
+    oracle = hazard[rows]
     draws = bootstrap_concordance(np.stack([scores]), outcome, draw_resamples(outcome.n))
     interval = percentile_interval(draws[:, 0])
     found, best = harrell_c(scores, outcome), harrell_c(oracle, outcome)
@@ -74,8 +72,9 @@ def test_each_network_learns_the_hazard_and_does_not_beat_the_oracle(learned, co
     )
 
 
-def test_three_phases_beat_the_best_single_phase(learned, cohort):
-    (name, three, _), (data, outcome, _) = learned, cohort
+def test_three_phases_beat_the_best_single_phase(learned):
+    name, data, _, three, _ = learned
+    outcome, _ = data.outcome("os", data.rows(Split.TESTING))
     scores = np.stack([three, *(train(name, data, (phase,))[0] for phase in ASSESSED_PHASES)])
     draws = bootstrap_concordance(scores, outcome, draw_resamples(outcome.n))
     single = [harrell_c(score, outcome) for score in scores[1:]]
@@ -90,7 +89,7 @@ def test_three_phases_beat_the_best_single_phase(learned, cohort):
 
 @pytest.mark.parametrize("name", ENSEMBLE)
 def test_without_signal_nothing_is_learned(name):
-    data, _, _ = make_cohort(0, seed=SILENT_SEED, side=SIDE, splits=SPLITS, signal=0.0)
+    data, _, _ = make_cohort(0, seed=SEEDS[name] + 1, side=SIDE, splits=SPLITS, signal=0.0)
     outcome, _ = data.outcome("os", data.rows(Split.TESTING))
     found = harrell_c(train(name, data)[0], outcome)
     sys.stderr.write(f"\n{name}, no signal: test C {found:.3f}, n {outcome.n}")
@@ -99,8 +98,8 @@ def test_without_signal_nothing_is_learned(name):
 
 @pytest.mark.parametrize("name", ENSEMBLE)
 def test_the_map_shows_the_lesion_not_an_equally_bright_decoy(name):
-    data, _, balls = make_cohort(0, seed=DECOY_SEED, side=SIDE, splits=DECOY_SPLITS, decoy=True)
-    trained = train_network(name, RECIPE.settings[name], data, RECIPE.schedules[name], seed=TRAINING_SEED)
+    data, _, balls = make_cohort(0, seed=SEEDS[name] + 2, side=SIDE, splits=DECOY_SPLITS, decoy=True)
+    trained = train_network(name, RECIPE.settings[name], data, RECIPE.schedules[name], seed=SEEDS[name] + 3)
     networks = {Endpoint.OS: trained.network(Selection.OS), Endpoint.PFS: trained.network(Selection.PFS)}
     randomised = [draw_network(name, trained.settings, seed) for seed in RANDOM_SEEDS]
     cases = [(data.inputs[row], balls[row, 0], balls[row, 1]) for row in data.rows(Split.TESTING)]
