@@ -38,7 +38,7 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """Where and how a run happens; but for the number of processes nothing here changes the result on one machine.
+    """Where and how a run happens; on one machine only device and number of processes change the result.
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:1`` ...

@@ -65,13 +65,7 @@ VARIABLE_COLUMNS: Mapping[Variable, str] = {
 
 LABORATORY_DATES = ("afp_date", "liver_function_date", "ecog_date", "imaging_date")
 
-COLUMNS = (
-    "patient_id",
-    "issuer",
-    "birth_date",
-    "treatment_start",
-    *LABORATORY_DATES,
-    *VARIABLE_COLUMNS.values(),
+CHILD_PUGH_COLUMNS = (
     "bilirubin_umol_l",
     "bilirubin_mg_dl",
     "albumin_g_l",
@@ -79,11 +73,21 @@ COLUMNS = (
     "inr",
     "ascites",
     "encephalopathy_grade",
+)
+"""What a Child-Pugh class is computed from where the table does not give it."""
+COLUMNS = (
+    "patient_id",
+    "issuer",
+    "birth_date",
+    "treatment_start",
+    *LABORATORY_DATES,
+    *VARIABLE_COLUMNS.values(),
+    *CHILD_PUGH_COLUMNS,
     "number_of_tumours",
     "regimen",
 )
 
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """What spreadsheets write instead of commas in some countries."""
 _MISSING = ("", "unknown", "nan", "na", "n/a")
 _MOST_FAULTS_SHOWN = 50
@@ -405,7 +409,7 @@ _EXPECTED: Mapping[Callable[[str], object], str] = {
 
 def _faults_of_header(header: Sequence[str]) -> list[str]:
     if len(header) == 1:
-        for mark, name in _OTHER_SEPARATORS.items():
+        for mark, name in OTHER_SEPARATORS.items():
             if mark in header[0]:
                 return [
                     f"the columns are separated by {name}; expected commas (save it as CSV UTF-8, comma delimited)"

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from engines.clinical.regimen import parse_regimen
 from engines.clinical.response import Response
-from engines.clinical.table import LABORATORY_DATES, VARIABLE_COLUMNS
+from engines.clinical.table import CHILD_PUGH_COLUMNS, LABORATORY_DATES, OTHER_SEPARATORS, VARIABLE_COLUMNS
 from engines.clinical.variables import Value, Variable, parse_value
 from engines.errors import InvalidInput
 from engines.survival.outcome import FloatArray
@@ -59,25 +59,13 @@ _OUTCOME_COLUMNS = frozenset(
     )
 )
 _PARTS: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            "bilirubin_umol_l",
-            "bilirubin_mg_dl",
-            "albumin_g_l",
-            "albumin_g_dl",
-            "inr",
-            "ascites",
-            "encephalopathy_grade",
-        ),
-        "give child_pugh, the class that comes of it",
-    ),
+    **dict.fromkeys(CHILD_PUGH_COLUMNS, "give child_pugh, the class that comes of it"),
     "number_of_tumours": "give up_to_seven",
     "birth_date": "give age",
     **dict.fromkeys(("issuer", "treatment_start", *LABORATORY_DATES), "leave it out"),
 }
 """Columns of the clinical table that are no variable of a model, and what to do with them."""
 
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _MISSING = frozenset(("", "unknown", "nan", "na", "n/a"))
 _EVENT = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MOST_FAULTS_SHOWN = 20
@@ -98,10 +86,10 @@ def read_score_table(path: Path) -> ScoreTable:
     if not any(cell.strip() for line in lines[1:] for cell in line):
         raise InvalidInput(f"{path} holds no patient; expected a header and one row a patient")
     header = [_column_name(name.strip()) for name in lines[0]]
-    other = next((mark for mark in _SEPARATORS if len(header) == 1 and mark in header[0]), None)
+    other = next((mark for mark in OTHER_SEPARATORS if len(header) == 1 and mark in header[0]), None)
     if other is not None:
         raise InvalidInput(
-            f"{path.name}: the columns are separated by {_SEPARATORS[other]}; expected commas, and a point before decimals"
+            f"{path.name}: the columns are separated by {OTHER_SEPARATORS[other]}; expected commas, and a point before decimals"
         )
     body = {
         row: [cell.strip() for cell in line]
