@@ -40,4 +40,13 @@ def walked(tmp_path_factory):
         out=folder / "out",
         progress=steps.append,
     )
-    return Walked(study=study, settings=settings, report=report, out=folder / "out", steps=steps)
+    written = list_files(folder)
+    yield Walked(study=study, settings=settings, report=report, out=folder / "out", steps=steps)
+    # Which files share a process differs from run to run: a test that changes what all read fails by chance elsewhere.
+    assert list_files(folder) == written, (
+        "a test added to the shared study or took from it: let it work in a copy"
+    )
+
+
+def list_files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

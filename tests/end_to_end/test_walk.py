@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pypdfium2
@@ -136,10 +137,12 @@ def test_without_a_clinical_row_ensemble_dl_is_given_and_the_missing_is_said(wal
 
 
 def test_demonstration_models_are_refused_unless_allowed(walked, tmp_path):
+    # In a copy: a refusal takes the scores out of its case, and other files read the shared one.
+    shutil.copytree(walked.out / "case", tmp_path / "case")
     report = assess_folder(
         read_settings_without_leave(walked),
         FolderRequest(folder=walked.study.folder),
-        case_folder=walked.out / "case",
+        case_folder=tmp_path / "case",
         out=tmp_path,
     )
     assert report.status == Status.NOT_ASSESSABLE
