@@ -78,6 +78,14 @@ def test_intravenous_contrast_is_not_venous_and_non_contrast_is_not_contrast():
     assert read_text("ABDOMEN NON-CONTRAST", RULES).phase == N
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Abdomen, Contrast Non, 5mm", "KM ohne 5mm", "Контраст без 5.0", "IV CONTRAST W/O", "mdc senza", "CE(-)", "Contrast: none"],
+)  # fmt: skip
+def test_negation_behind_the_contrast_makes_it_native(text):
+    assert read_text(text, RULES).phase == N
+
+
 def test_word_beside_a_time_must_not_contradict_it():
     assert read_text("portal 70s", RULES).phase == V
     assert read_text("arterial 180 sec", RULES).several
@@ -98,7 +106,8 @@ def test_venous_may_be_late_but_is_never_native():
     "text",
     [
         "CT LIVER PRE-LIVER TRANSPLANT", "CT ABD PRE LIVER TX", "PRE DIALYSIS", "CT ABD W/O ORAL W IV", "WW400 WL40",
-        "TC addome senza mdc orale",
+        "TC addome senza mdc orale", "CT contrast no oral", "contrast no 2", "contrast pre TACE",
+        "KM ohne Probleme",
     ],
 )  # fmt: skip
 def test_indications_oral_contrast_and_windows_make_no_study_native(text):
