@@ -38,7 +38,7 @@ def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResul
     It is the job's own, when the archive has it and an operator had the job taken up again; else the latest one that was
     given to the archive, or will be, among the jobs that this one supersedes. It never stands when the job was concluded
     before: an operator wants another look. The job's own is written down beside its files, which every try clears: the
-    archive has it still when a try is broken off.
+    archive has it still when a try is broken off. What lies there and never reached the archive, nor will, is passed over.
 
     Args:
         jobs: the queue.
@@ -46,7 +46,7 @@ def find_earlier_result(jobs: JobStore, results: Path, job: Job) -> EarlierResul
         job: that is about to be assessed.
     """
     repeated = bool(job.outcome)
-    found = _keep_own(results / str(job.job_id)) if job.shown_at is not None else None
+    found = _keep_own(jobs, results, job) if job.shown_at is not None else None
     for before in _list_superseded(jobs, results, job):
         if found is None:
             found = before
@@ -63,28 +63,32 @@ def _list_superseded(jobs: JobStore, results: Path, job: Job) -> Iterator[Earlie
     while number is not None:
         earlier = jobs.get(number)
         if earlier.shown_at is not None or earlier.state in _GIVEN:
-            found = _read_latest(results / str(number))
+            found = _read_latest(jobs, results, earlier)
             if found is not None:
                 yield found
         number = earlier.supersedes
 
 
-def _keep_own(folder: Path) -> EarlierResult | None:
+def _keep_own(jobs: JobStore, results: Path, job: Job) -> EarlierResult | None:
     """The latest result of a job that the archive has, which is written down beside it."""
-    found = _read_latest(folder)
+    found = _read_latest(jobs, results, job)
     if found is None or found.document is None:
         return None
-    with replaced(folder / KEPT_NAME) as draft:
+    with replaced(results / str(job.job_id) / KEPT_NAME) as draft:
         draft.write_bytes(TypeAdapter(EarlierResult).dump_json(found))
     return found
 
 
-def _read_latest(folder: Path) -> EarlierResult | None:
-    """The latest result of a job: as it lies there, or as an earlier try wrote it down.
+def _read_latest(jobs: JobStore, results: Path, job: Job) -> EarlierResult | None:
+    """The latest result of a job that the archive has or will get: as it lies there, or as an earlier try wrote it down.
 
     A report that tells a failure keeps what it left standing: its files have taken the place of that result's.
     """
+    folder = results / str(job.job_id)
     found, written = read_result(folder), _read_kept(folder)
+    if found is not None and job.state not in _GIVEN:
+        stored = jobs.stored_objects(job.job_id)
+        found = found if found.document is not None and found.document[0] in stored else None
     if written is None:
         return found
     if found is None or found.document is None:

@@ -31,6 +31,13 @@ JOB = Job(
 )
 
 
+def queue_of(*jobs, stored=()):
+    """A queue of these jobs; the archive has the documents named."""
+    return SimpleNamespace(
+        get={job.job_id: job for job in jobs}.__getitem__, stored_objects=lambda _: frozenset(stored)
+    )
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A results folder with the objects of one job."""
@@ -43,31 +50,36 @@ def made(tmp_path_factory):
 def test_a_job_that_is_taken_up_again_replaces_its_own_result_after_a_try_that_was_broken_off_too(made):
     report = read_json((made / "1" / "report.json").read_text())
     document = next(entry for entry in report.objects if entry.kind == "SR")
-    first = find_earlier_result(None, made, JOB)
+    queue = queue_of(stored=[document.sop_instance_uid])
+    first = find_earlier_result(queue, made, JOB)
     assert first.document[0] == document.sop_instance_uid
     assert (first.report, first.repeated) == (report, True)
     assert first.images
     clear_results(made / "1")  # what every try does first
-    assert find_earlier_result(None, made, JOB) == first
-    assert find_earlier_result(None, made, replace(JOB, shown_at=None)) is None
+    assert find_earlier_result(queue, made, JOB) == first
+    assert find_earlier_result(queue, made, replace(JOB, shown_at=None)) is None
     (made / "1" / "replaced.json").write_text("{")
-    assert find_earlier_result(None, made, JOB) is None
+    assert find_earlier_result(queue, made, JOB) is None
 
 
 @pytest.fixture
 def job_with_result(tmp_path):
-    """A results folder with the good result of job 1, the scanner's instance, and the path of that result's document."""
+    """A results folder with the good result of job 1, which the archive has, and the scanner's instance."""
     (tmp_path / "scanner").mkdir()
     sources = make_sources(tmp_path / "scanner")
     report = write_objects(make_failure(), sources, tmp_path / "results" / "1")
     document = next(entry for entry in report.objects if entry.kind == "SR")
     return SimpleNamespace(
-        results=tmp_path / "results", instance=sources.instance, good=document.sop_instance_uid
+        results=tmp_path / "results",
+        instance=sources.instance,
+        good=document.sop_instance_uid,
+        archive={document.sop_instance_uid},
     )
 
 
-def fail(given, job, hours, jobs=None):
+def fail(given, job, hours, *others, delivered=True):
     """One more assessment that fails for good, as the worker tells it; returns its Structured Report."""
+    jobs = queue_of(*others, stored=given.archive)
     out = given.results / str(job.job_id)
     find_earlier_result(jobs, given.results, job)  # every try looks, then clears
     clear_results(out)
@@ -82,7 +94,10 @@ def fail(given, job, hours, jobs=None):
     )
     report = write_failure(failure, out, lambda: NOW + timedelta(hours=hours))
     assert report.status is Status.FAILED
-    return dcmread(out / "dicom" / "SR.dcm"), report
+    document = dcmread(out / "dicom" / "SR.dcm")
+    if delivered:
+        given.archive.add(document.SOPInstanceUID)
+    return document, report
 
 
 def predecessors(document):
@@ -115,7 +130,7 @@ def test_a_failure_names_the_good_result_and_does_not_replace_it_and_the_next_re
     assert predecessors(second) == [first.SOPInstanceUID], "a failure replaces the failure before it"
     assert given.good in other_evidence(second)
     assert given.good in report.flags[0]
-    last = find_earlier_result(None, given.results, JOB)
+    last = find_earlier_result(queue_of(stored=given.archive), given.results, JOB)
     assert [uid for uid, _ in list_replaced(last)] == [second.SOPInstanceUID, given.good]
     assert tell_replacement(last) == (
         "this result replaces the one of 2026-03-02 14:00 UTC: that attempt failed, and the one of 2026-03-05 14:07 UTC,"
@@ -126,12 +141,12 @@ def test_a_failure_names_the_good_result_and_does_not_replace_it_and_the_next_re
 def test_a_failure_of_a_study_that_grew_names_the_result_of_the_job_before(job_with_result):
     given = job_with_result
     grown = replace(JOB, job_id=2, supersedes=1, outcome="", shown_at=None)
-    queue = SimpleNamespace(get=lambda number: {1: replace(JOB, state=JobState.DONE)}[number])
-    failed, _ = fail(given, grown, 1, queue)
+    done = replace(JOB, state=JobState.DONE)
+    failed, _ = fail(given, grown, 1, done)
     assert predecessors(failed) == []
     assert given.good in other_evidence(failed)
     told = replace(grown, outcome="failed", shown_at=NOW, state=JobState.RUNNING)
-    found = find_earlier_result(queue, given.results, told)
+    found = find_earlier_result(queue_of(done, stored=given.archive), given.results, told)
     assert [uid for uid, _ in list_replaced(found)] == [failed.SOPInstanceUID, given.good]
 
 
@@ -139,12 +154,34 @@ def test_a_study_that_grew_after_a_repeat_that_failed_replaces_the_failure_and_w
     given = job_with_result
     failed, _ = fail(given, JOB, 1)
     grown = replace(JOB, job_id=2, supersedes=1, outcome="", shown_at=None)
-    queue = SimpleNamespace(get=lambda number: {1: replace(JOB, state=JobState.SHELVED)}[number])
+    queue = queue_of(replace(JOB, state=JobState.SHELVED), stored=given.archive)
     found = find_earlier_result(queue, given.results, grown)
     assert [uid for uid, _ in list_replaced(found)] == [failed.SOPInstanceUID, given.good]
-    find_earlier_result(None, given.results, JOB)
+    find_earlier_result(queue, given.results, JOB)
     clear_results(given.results / "1")  # a further try of the first job looks, clears, and is broken off
     assert find_earlier_result(queue, given.results, grown) == found
+
+
+def test_a_failure_that_never_reached_the_archive_is_named_by_nothing(job_with_result):
+    given = job_with_result
+    lost, _ = fail(given, JOB, 1, delivered=False)  # the archive was away, the job went to the shelf
+    shelved = replace(JOB, outcome="failed", state=JobState.SHELVED)
+    grown = replace(JOB, job_id=2, supersedes=1, outcome="", shown_at=None)
+    found = find_earlier_result(queue_of(shelved, stored=given.archive), given.results, grown)
+    assert [uid for uid, _ in list_replaced(found)] == [given.good]
+    again, report = fail(given, replace(shelved, state=JobState.RUNNING), 2)
+    assert lost.SOPInstanceUID not in {*predecessors(again), *other_evidence(again)}
+    assert given.good in other_evidence(again)
+    assert given.good in report.flags[0]
+
+
+def test_a_failure_that_still_goes_to_the_archive_is_named(job_with_result):
+    given = job_with_result
+    failed, _ = fail(given, JOB, 1, delivered=False)
+    sending = replace(JOB, outcome="failed", state=JobState.SENDING)
+    grown = replace(JOB, job_id=2, supersedes=1, outcome="", shown_at=None)
+    found = find_earlier_result(queue_of(sending, stored=given.archive), given.results, grown)
+    assert [uid for uid, _ in list_replaced(found)] == [failed.SOPInstanceUID, given.good]
 
 
 def test_a_first_failure_names_nothing(job_with_result):
