@@ -122,8 +122,13 @@ def find_unusual_channels(
     return tuple(sorted(found, key=lambda one: -abs(one.deviations)))
 
 
+def count_numbers(channels: int) -> int:
+    """Returns how many numbers describe a network input of so many channels."""
+    return channels * (len(QUANTILES) + BLOCKS**3)
+
+
 def describe_input(array: npt.NDArray[np.floating]) -> Numbers:
-    """Returns quantiles and block means of every channel, shape (channels * 69,).
+    """Returns quantiles and block means of every channel, shape (``count_numbers(channels)``,).
 
     Args:
         array: network input, shape (channels, s, s, s), 0..1, s at least 4.

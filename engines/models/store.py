@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +40,8 @@ from engines.models.cox_file import read_cox
 from engines.models.model import Model, WeightsFile
 from engines.models.reference import Reference, read_reference
 from engines.models.schema import check_schema
+from engines.novelty import count_numbers
+from engines.phase import Phase
 
 MANIFEST = "manifest.json"
 CARD = "card.toml"
@@ -150,6 +152,7 @@ def load_model(folder: Path, *, allow_demonstration: bool) -> Model:
     if unnamed:
         raise ModelRefused(f"model {folder.name}: the card does not name {', '.join(sorted(unnamed))}")
     reference = read_reference(verified.text(REFERENCE))
+    _check_inputs(reference, card.preprocessing.phases, folder.name)
     return Model(
         card=card,
         sha256=verified.sha256,
@@ -348,6 +351,26 @@ def _drafted_folder(target: Path) -> Iterator[Path]:
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_inputs(reference: Reference, phases: Sequence[Phase], name: str) -> None:
+    """Refuses a reference of other training inputs than the card's: no study could be judged by it.
+
+    Raises:
+        ModelRefused: other channels, or another number of them behind the novelty reference.
+    """
+    known = [entry.phase for entry in reference.network_input]
+    if known != list(phases):
+        raise ModelRefused(
+            f"model {name}: {REFERENCE} describes inputs of {', '.join(known) or 'no phase'};"
+            f" the card's channels are {', '.join(phases)}"
+        )
+    novelty, expected = reference.novelty, count_numbers(len(phases))
+    if novelty is not None and len(novelty.mean) != expected:
+        raise ModelRefused(
+            f"model {name}: {REFERENCE} describes the training inputs by {len(novelty.mean)} numbers;"
+            f" the card's {len(phases)} channels have {expected}"
+        )
 
 
 def _faults_of_file(path: Path, name: str, expected: Mapping[str, object]) -> list[str]:

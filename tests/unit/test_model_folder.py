@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import numpy as np
@@ -18,6 +19,7 @@ from engines.models.reference import read_reference, write_reference
 from engines.models.store import ModelStore, load_model, verify_folder
 from engines.networks.settings import NetworkName
 from engines.networks.weights import round_weights
+from engines.novelty import fit_novelty
 from engines.phantom.cohort import draw_cohort
 from tests.model_folder import network_input, write_small_model
 from train.release import seal_model
@@ -204,6 +206,23 @@ def test_refuses_damaged_parts_even_when_they_are_sealed(copy):
         with pytest.raises(ModelRefused, match=fault):
             load_model(copy, allow_demonstration=True).log_risks(network_input())
         path.write_bytes(whole)
+
+
+def test_refuses_a_reference_of_other_inputs_than_the_card_s_even_when_it_is_sealed(copy):
+    path = copy / "reference.json"
+    whole = json.loads(path.read_text())
+    descriptions = np.random.default_rng(1).normal(size=(30, 2 * 69))
+    for changed, fault in (
+        (
+            {"network_input": whole["network_input"][::-1]},
+            "describes inputs of DELAYED, PORTAL_VENOUS, ARTERIAL",
+        ),
+        ({"novelty": asdict(fit_novelty(descriptions))}, "by 138 numbers; the card's 3 channels have 207"),
+    ):
+        path.write_text(json.dumps({**whole, **changed}))
+        seal_model(copy)
+        with pytest.raises(ModelRefused, match=fault):
+            load_model(copy, allow_demonstration=True)
 
 
 def test_card_and_reference_come_back_equal(released):
