@@ -268,7 +268,8 @@ class Exporter:
             self._exclude(found, prepared.refusal)
             found.discard()
             return False
-        twin = self._images.get(hash_reference_volume(prepared.case))
+        voxels = hash_reference_volume(prepared.case)
+        twin = self._images.get(voxels)
         if twin not in (None, case_id):
             self._exclude(found, Exclusion.DUPLICATE_IMAGES, f"the voxels are those of case {twin}")
             found.discard()
@@ -293,6 +294,7 @@ class Exporter:
             self._exclude(found, _name_refusal(refused), str(refused))
             found.discard()
             return False
+        self._images[voxels] = case_id
         return True
 
     def _write(self, source: CaseSource, found: FoundStudy, others: Sequence[LinkedCase], fate: Fate) -> None:
@@ -313,7 +315,6 @@ class Exporter:
             self.plan.preprocessing,
             supersedes=tuple(other.case_id for other in others),
         )
-        self._images[hash_reference_volume(source.case)] = case_id
         found.discard()
         self._conclude(found, fate, case_id=case_id)
 
