@@ -93,6 +93,7 @@ class Alignment:
 def align(moving: Volume, fixed: Volume, *, deformable: bool = True) -> Alignment:
     """Returns the alignment of ``moving`` to ``fixed``: the same voxels give the same transform on one machine.
 
+    Both are worked on in the order of the patient: how a series was stored (mirrored rows, from the head down) has no say.
     The rigid step starts from the common frame of reference (identity). The B-spline is kept only if it adds information.
 
     Args:
@@ -145,7 +146,7 @@ def invert(transform: sitk.Transform, grid: Grid) -> sitk.Transform:
 
     Args:
         transform: as made by ``align`` or read by ``read_transform``.
-        grid: of the fixed phase; a B-spline is inverted as a displacement field over it, every 6 mm.
+        grid: of the fixed phase, in any order; a B-spline is inverted as a displacement field over it, every 6 mm.
     """
     if transform.IsLinear():
         return transform.GetInverse()
@@ -188,9 +189,10 @@ def read_transform(path: Path) -> sitk.Transform:
 
 
 def _coarse(volume: Volume) -> Volume:
-    """Returns the volume averaged to about ``WORKING_MM``, float32 HU."""
-    factors = [max(1, round(WORKING_MM / s)) for s in volume.grid.spacing_mm[::-1]]
-    return Volume.of_image(sitk.BinShrink(sitk.Cast(volume.to_image(), sitk.sitkFloat32), factors))
+    """Returns the volume averaged to about ``WORKING_MM``, float32 HU, in the order of the patient."""
+    image = volume.in_lps_order().to_image()
+    factors = [max(1, round(WORKING_MM / s)) for s in image.GetSpacing()]
+    return Volume.of_image(sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors))
 
 
 def _body(volume: Volume) -> npt.NDArray[np.bool_]:
@@ -314,6 +316,7 @@ def _inverse_field(transform: sitk.Transform, grid: Grid) -> sitk.Transform:
     With u the shift of the deformation, the inverse's shift b at y solves b = -u(y + b). A B-spline ends at the grid, so the
     field of the inverse reaches ``INVERSE_MARGIN`` voxels further: there lie points that the deformation has moved out.
     """
+    grid = grid.in_lps_order()
     extent = np.asarray(grid.shape) * np.asarray(grid.spacing_mm)
     size = [int(n) for n in np.ceil(extent / INVERSE_MM)[::-1]]
     axes = np.asarray(grid.axes)

@@ -1,6 +1,7 @@
 """A regular voxel grid in patient space, and a volume of Hounsfield units on it."""
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,27 @@ class Grid:
             return False
         return bool(np.abs(self.corners_mm() - other.corners_mm()).max() <= tolerance_mm)
 
+    def lps_order(self) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Returns which index runs along head, back and left, the nearest one, and which of the three run the other way."""
+        toward = np.asarray(self.axes)[:, ::-1]  # of each index: components to the head, the back, the left
+        order = max(permutations(range(3)), key=lambda rows: np.abs(toward[rows, range(3)]).sum())
+        return order, tuple(bool(toward[row, column] < 0) for column, row in enumerate(order))
+
+    def in_lps_order(self) -> "Grid":
+        """Returns the grid of the same points with its indices in the order of the patient, as ``Volume.in_lps_order``."""
+        order, backwards = self.lps_order()
+        z, y, x = order
+        first = np.zeros(3)
+        first[list(order)] = np.where(backwards, np.asarray(self.shape)[list(order)] - 1, 0)
+        axes = np.where(np.reshape(backwards, (3, 1)), -1.0, 1.0) * np.asarray(self.axes)[list(order)]
+        head, back, left = axes.tolist()
+        return Grid(
+            shape=(self.shape[z], self.shape[y], self.shape[x]),
+            spacing_mm=(self.spacing_mm[z], self.spacing_mm[y], self.spacing_mm[x]),
+            origin_mm=tuple((self.affine() @ [*first, 1])[:3].tolist()),
+            axes=(tuple(head), tuple(back), tuple(left)),
+        )
+
     @property
     def voxel_volume_ml(self) -> float:
         """Volume of one voxel, mL."""
@@ -105,6 +127,17 @@ class Volume:
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
             raise GeometryMismatch(f"array of shape {self.array.shape} on a grid of shape {self.grid.shape}")
+
+    def in_lps_order(self) -> "Volume":
+        """Returns the same voxels at the same places, z nearest to the head, y to the back, x to the left.
+
+        What is worked on in this order does not depend on the one in which a series was stored.
+        """
+        order, backwards = self.grid.lps_order()
+        turned = self.array.transpose(order)[
+            tuple(slice(None, None, -1 if back else 1) for back in backwards)
+        ]
+        return Volume(array=np.ascontiguousarray(turned), grid=self.grid.in_lps_order())
 
     def to_image(self) -> sitk.Image:
         """Returns a SimpleITK copy (bool becomes uint8)."""

@@ -116,7 +116,7 @@ def to_working_grid(volume: Volume) -> Volume:
     Args:
         volume: HU on any axial grid.
     """
-    image = sitk.DICOMOrient(volume.to_image(), "LPS")
+    image = volume.in_lps_order().to_image()
     targets = (PIXEL_MM, PIXEL_MM, SLICE_MM)
     factors = [max(1, round(t / s)) for t, s in zip(targets, image.GetSpacing(), strict=True)]
     return Volume.of_image(sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors))

@@ -78,15 +78,21 @@ class BaselineSegmenter:
         Raises:
             NoLiverFound: no core of a liver was found on the right.
         """
-        anatomy = find_anatomy(volume)
+        patient = volume.in_lps_order()
+        anatomy = find_anatomy(patient)
         if not anatomy.liver.any():
             raise NoLiverFound("baseline found no large even organ on the patient's right below the lungs")
         mode_hu, width_hu = dominant_hu(anatomy.smooth[anatomy.liver])
         coarse = _fill_lesions(_grow_liver(anatomy, mode_hu, width_hu), anatomy, mode_hu)
         coarse &= ~_find_fluid(anatomy)
-        liver = _to_native(Volume(array=coarse, grid=anatomy.grid), volume.grid)
-        lesions = _find_lesions(volume, liver, mode_hu)
-        return Segmentation(liver=liver, lesions=lesions, provider=PROVIDER, version=VERSION)
+        liver = _to_native(Volume(array=coarse, grid=anatomy.grid), patient.grid)
+        lesions = _find_lesions(patient, liver, mode_hu)
+        return Segmentation(
+            liver=_as_stored(liver, volume.grid),
+            lesions=_as_stored(lesions, volume.grid),
+            provider=PROVIDER,
+            version=VERSION,
+        )
 
 
 def _grow_liver(anatomy: CoarseAnatomy, mode_hu: float, width_hu: float) -> Mask:
@@ -199,6 +205,13 @@ def _to_native(mask: Volume, grid: Grid) -> Volume:
     soft = Volume(array=mask.array.astype(np.float32), grid=mask.grid)
     fine = resample(soft, grid, interpolator=sitk.sitkLinear, outside=0.0).array > 0.5
     return Volume(array=fine, grid=grid)
+
+
+def _as_stored(mask: Volume, grid: Grid) -> Volume:
+    """Returns a mask that lies in the order of the patient in the order of the stored grid."""
+    order, backwards = grid.lps_order()
+    turned = mask.array[tuple(slice(None, None, -1 if back else 1) for back in backwards)]
+    return Volume(array=np.ascontiguousarray(turned.transpose(np.argsort(order))), grid=grid)
 
 
 def _swollen(mask: Mask, radius_mm: float, grid: Grid) -> Mask:

@@ -21,6 +21,7 @@ from engines.segmentation.baseline import BaselineSegmenter
 from engines.segmentation.lesions import measure_lesions
 from engines.segmentation.quality import check_segmentation
 from engines.volume import Grid, Volume, resample
+from tests.stored_order import store
 
 GRID = abdomen_grid()
 SHIFTS = {Phase.ARTERIAL: (2.0, -3.0, 10.0), Phase.DELAYED: (0.0, 2.0, -7.0)}
@@ -74,6 +75,18 @@ def test_the_baseline_bears_noise_thin_and_thick_slices_and_flips(
     liver, lesions = render_masks(anatomy, grid)
     assert dice(segmentation.liver.array, liver.array) > 0.9
     assert dice(segmentation.lesions.array > 0, lesions.array > 0) > 0.6
+
+
+def test_the_baseline_finds_the_same_in_slices_that_were_stored_sagittally():
+    grid = abdomen_grid(slice_mm=3.0, slices=76, pixel_mm=1.7, columns=211)
+    volume = render_phase(patient(3, burden=0.5), Phase.PORTAL_VENOUS, grid)
+    order, backwards = (2, 0, 1), (True, False, True)
+    usual = BaselineSegmenter().segment(volume)
+    other = BaselineSegmenter().segment(store(volume, order, backwards))
+    assert np.array_equal(store(usual.liver, order, backwards).array, other.liver.array)
+    assert np.array_equal(store(usual.lesions, order, backwards).array, other.lesions.array)
+    assert other.lesions.array.any()
+    check_segmentation(other, store(volume, order, backwards))
 
 
 @pytest.mark.parametrize(("seed", "phase"), list(enumerate(Phase, start=2)))

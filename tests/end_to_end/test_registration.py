@@ -1,5 +1,7 @@
 """Alignment: its direction, its inverse, its file, what it recovers, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,10 +11,13 @@ from engines.phantom.anatomy import PhantomTraits, abdomen_grid, draw_anatomy, r
 from engines.phase import Phase
 from engines.registration import align, invert, read_transform, write_transform
 from engines.volume import Grid, Volume, resample
+from tests.stored_order import store
 
 SMALL = abdomen_grid(pixel_mm=4.0, slice_mm=5.0, columns=96, slices=48)
 BOX = Grid(shape=(20, 24, 24), spacing_mm=(10.0, 10.0, 10.0), origin_mm=(-120.0, -120.0, -100.0))
 PATIENT = PhantomTraits(seed=4, burden=0.5, heterogeneity=0.0, enhancement=0.5, washout=0.0)
+MIRRORED_ROWS = ((0, 1, 2), (False, False, True))
+SAGITTAL_FROM_THE_HEAD = ((2, 0, 1), (False, True, False))
 PLACES = ((-60.0, 0.0, 0.0), (20.0, -30.0, 30.0), (-90.0, 30.0, -40.0))
 
 
@@ -65,6 +70,21 @@ def test_the_same_voxels_give_the_same_transform():
     assert first.quality == again.quality
     for place in PLACES:
         assert first.transform.TransformPoint(place) == again.transform.TransformPoint(place)
+
+
+def test_the_alignment_does_not_depend_on_the_order_in_which_the_voxels_were_stored():
+    anatomy = draw_anatomy(replace(PATIENT, seed=2))
+    coarse = abdomen_grid(pixel_mm=5.0, slice_mm=5.0, columns=77, slices=40)
+    fixed = render_phase(anatomy, Phase.PORTAL_VENOUS, coarse)
+    moving = render_phase(anatomy, Phase.ARTERIAL, coarse, breathing_shift_mm=(2.0, -3.0, 10.0))
+    usual = align(moving, fixed)
+    assert usual.transform.GetName() == "CompositeTransform"  # with a B-spline
+    for order, backwards in MIRRORED_ROWS, SAGITTAL_FROM_THE_HEAD:
+        other = align(store(moving, order, backwards), store(fixed, order, backwards))
+        assert usual.quality == other.quality
+        for place in PLACES:
+            assert usual.transform.TransformPoint(place) == other.transform.TransformPoint(place)
+            assert usual.inverse.TransformPoint(place) == other.inverse.TransformPoint(place)
 
 
 def test_the_inverse_of_rigid_and_spline_comes_back():
