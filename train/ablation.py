@@ -16,7 +16,7 @@ from train.ablation_identity import digest_run, refuse_other_fit
 from train.campaign import Plan, run_campaign
 from train.cohort import read_cohort
 from train.errors import AblationRefused
-from train.estimate import Estimate, estimate_run
+from train.estimate import CaseCounts, Estimate, estimate_run
 from train.evaluate.ablation_cells import ALL_PHASES, PHASE_SETS
 from train.fit_folder import WHOLE, Fit
 from train.fit_units import PLAN_FILE
@@ -186,21 +186,20 @@ def plan_grid(
     )
 
 
-def estimate_grid(grid: Grid, device: str, training: int, validation: int) -> tuple[Cost, ...]:
+def estimate_grid(grid: Grid, device: str, counts: CaseCounts) -> tuple[Cost, ...]:
     """Returns the cost of the runs that are not finished, from one measured step of each network and channel count.
 
     Args:
         grid: the plan.
         device: to measure on.
-        training: cases.
-        validation: cases.
+        counts: of the cases.
     """
     waiting = [unit for unit in grid.units if not unit.finished and not unit.fitted]
     costs = []
     for name, channels in dict.fromkeys((unit.network, unit.phases.count("+") + 1) for unit in waiting):
         runs = [u for u in waiting if (u.network, u.phases.count("+") + 1) == (name, channels)]
         settings = size_of(grid.recipe, name, runs[0].phases)
-        estimate = estimate_run(name, settings, grid.recipe.schedules[name], training, validation, device)
+        estimate = estimate_run(name, settings, grid.recipe.schedules[name], counts, device)
         costs.append(Cost(estimate=estimate, runs=len(runs)))
     return tuple(costs)
 

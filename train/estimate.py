@@ -25,8 +25,12 @@ from train.step import MicroBatch, compute_gradients
 
 TIMED_STEPS = 3
 """Their median is taken: one step may meet another process (OURS)."""
-PROBE_CASES = 2
-"""Cases of the measured step; the smallest batch that every network can train on."""
+FEWEST_PROBE_CASES = 2
+"""Of the measured step; the smallest batch that every network can train on."""
+PROBE_VOXELS = 2 * 3 * 128**3
+"""As long as its inputs hold no more, the measured step has the schedule's batch (OURS): a miniature's case costs up to
+three times as much in a step of two."""
+RECONSTRUCTING = (NetworkName.NETWORK2, NetworkName.UNSUPERVISED)
 FORWARD_SHARE = 1 / 3
 """A forward pass costs about a third of a whole step; pooling adds one."""
 OPTIMISER_NUMBERS = 3
@@ -35,6 +39,15 @@ FLOAT32_BYTES, FLOAT16_BYTES = 4, 2
 KIBIBYTE = 1024
 FORGET_PEAK = Path("/proc/self/clear_refs")
 """Writing 5 resets the peak of the resident memory (Linux, proc(5))."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCounts:
+    """How many cases a run has of each use; unlabelled ones cost a network that reconstructs as much as training ones."""
+
+    training: int
+    validation: int
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,25 +75,36 @@ def estimate_run(
     name: NetworkName,
     settings: NetworkSettings,
     schedule: Schedule,
-    training: int,
-    validation: int,
+    counts: CaseCounts,
     device: str,
     threads: int | None = None,
 ) -> Estimate:
-    """Returns what training would cost, from a few measured steps of two random cases.
+    """Returns what training would cost, from a few measured steps of random cases.
 
     Args:
         name: which network.
         settings: its size.
         schedule: epochs, batch, pooling.
-        training: cases.
-        validation: cases.
+        counts: of the cases.
         device: to measure on.
         threads: of torch while it is measured, on a CPU: those that training will have; None leaves them as they are.
     """
     where = torch.device(device)
     with _on_threads(threads if where.type == "cpu" else None):
-        return _measure(name, settings, schedule, (training, validation), where)
+        return _measure(name, settings, schedule, counts, where)
+
+
+def count_passes(name: NetworkName, schedule: Schedule, counts: CaseCounts) -> float:
+    """Returns what an epoch costs, in training passes of one case.
+
+    Args:
+        name: which network.
+        schedule: pooling.
+        counts: of the cases.
+    """
+    learned = counts.training + (counts.unlabelled if name in RECONSTRUCTING else 0)
+    pooling = FORWARD_SHARE if schedule.pooled_batches > 1 else 0
+    return learned * (1 + pooling) + counts.validation * FORWARD_SHARE
 
 
 @contextmanager
@@ -98,36 +122,34 @@ def _measure(
     name: NetworkName,
     settings: NetworkSettings,
     schedule: Schedule,
-    cases: tuple[int, int],
+    counts: CaseCounts,
     where: torch.device,
 ) -> Estimate:
-    training, validation = cases
     prepare_device(where, repeatable=schedule.repeatable)
     torch.manual_seed(0)
     network = build_network(name, settings).to(where)
     torch.nn.utils.convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
     weights = TaskWeights().to(where)
-    inputs = torch.rand(PROBE_CASES, *settings.input_shape, device=where)
+    voxels = math.prod(settings.input_shape)
+    probed = min(schedule.batch_size, max(FEWEST_PROBE_CASES, PROBE_VOXELS // voxels))
+    inputs = torch.rand(probed, *settings.input_shape, device=where)
     part = MicroBatch(
-        inputs=lambda: inputs, targets=_probe_data().targets(np.arange(PROBE_CASES), where), seed=0
+        inputs=lambda: inputs, targets=_probe_data(probed).targets(np.arange(probed), where), seed=0
     )
     _forget_peak(where)
     before = _peak_bytes(where)
     compute_gradients(network, weights, [part], schedule, Ranks())
     _finish(where)
     parameters = count_parameters(network)
-    activations = max(0.0, _peak_bytes(where) - before - FLOAT32_BYTES * parameters) / PROBE_CASES
+    activations = max(0.0, _peak_bytes(where) - before - FLOAT32_BYTES * parameters) / probed
     timed = []
     for _ in range(TIMED_STEPS):
         started = time.perf_counter()
         compute_gradients(network, weights, [part], schedule, Ranks())
         _finish(where)
         timed.append(time.perf_counter() - started)
-    seconds = median(timed) / PROBE_CASES
-    passes = (
-        training * (1 + (FORWARD_SHARE if schedule.pooled_batches > 1 else 0)) + validation * FORWARD_SHARE
-    )
-    voxels = math.prod(settings.input_shape)
+    seconds = median(timed) / probed
+    passes = count_passes(name, schedule, counts)
     read_ahead = (AHEAD + 1) * schedule.pooled_batches * FLOAT16_BYTES + 2 * FLOAT32_BYTES
     fixed = before + OPTIMISER_NUMBERS * FLOAT32_BYTES * parameters
     return Estimate(
@@ -140,18 +162,19 @@ def _measure(
     )
 
 
-def _probe_data() -> TrainingData:
-    """Two cases with every outcome known, so that the step has all its tasks."""
-    follow = Follow(months=np.array([1.0, 2.0]), event=np.array([1.0, 1.0]))
+def _probe_data(n: int) -> TrainingData:
+    """``n`` cases with every outcome known, so that the step has all its tasks."""
+    follow = Follow(months=np.arange(1.0, n + 1), event=np.ones(n))
+    names = [str(case) for case in range(n)]
     return TrainingData(
-        inputs=np.zeros((PROBE_CASES, 1, 1, 1, 1), dtype=np.float16),
-        case_ids=["a", "b"],
-        patient_keys=["a", "b"],
-        splits=[Split.TRAINING] * PROBE_CASES,
+        inputs=np.zeros((n, 1, 1, 1, 1), dtype=np.float16),
+        case_ids=names,
+        patient_keys=names,
+        splits=[Split.TRAINING] * n,
         os=follow,
         pfs=follow,
-        age_years=np.full(PROBE_CASES, 60.0),
-        labels=np.zeros((PROBE_CASES, 9)),
+        age_years=np.full(n, 60.0),
+        labels=np.zeros((n, 9)),
     )
 
 

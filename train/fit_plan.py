@@ -220,23 +220,24 @@ def check_units(cohort: FitCohort, units: Sequence[Unit]) -> None:
 
 
 def estimate_cost(plan: FitPlan, units: Sequence[Unit]) -> tuple[Cost, ...]:
-    """Returns what each network costs, from measured steps of two random cases on the plan's device."""
-    from train.estimate import estimate_run
+    """Returns what each network costs, from measured steps of random cases on the plan's device."""
+    from train.estimate import CaseCounts, count_passes, estimate_run
 
     costs: list[Cost] = []
     for name in ENSEMBLE:
         settings, schedule = plan.network(name)
         hours, memory, runs = 0.0, 0.0, 0
         for unit in units:
-            training = sum(split is Split.TRAINING for split in unit.splits)
-            validation = sum(split is Split.VALIDATION for split in unit.splits)
+            counts = CaseCounts(
+                training=sum(split is Split.TRAINING for split in unit.splits),
+                validation=sum(split is Split.VALIDATION for split in unit.splits),
+                unlabelled=sum(split is Split.UNLABELLED for split in unit.splits),
+            )
+            passes = count_passes(name, schedule, counts)
             if not runs:
-                one = estimate_run(
-                    name, settings, schedule, training, validation, plan.device, threads=CPU_THREADS
-                )
-                cases = training + validation / 3
-            share = (training + validation / 3) / cases
-            hours += len(unit.seeds) * one.hours * share
+                one = estimate_run(name, settings, schedule, counts, plan.device, threads=CPU_THREADS)
+                measured = passes
+            hours += len(unit.seeds) * one.hours * passes / measured
             memory, runs = one.memory_gib, runs + len(unit.seeds)
         costs.append(Cost(network=name.value, runs=runs, hours=hours, memory_gib=memory, device=plan.device))
     return tuple(costs)

@@ -11,7 +11,7 @@ from engines.networks.settings import NetworkName, NetworkSettings
 from tests.fit_cohort import FIT_PLAN, make_fit_cohort
 from train.commands.fit import describe_costs, refuse_unasked_cpu
 from train.data import Split
-from train.estimate import TIMED_STEPS, estimate_run
+from train.estimate import TIMED_STEPS, CaseCounts, count_passes, estimate_run
 from train.fit_plan import draw_cohort_folds, estimate_cost, plan_units
 from train.recipes import Recipe, Schedule
 
@@ -34,10 +34,25 @@ def observed(monkeypatch):
 
 
 def test_the_median_of_three_steps_is_the_time_of_a_case(observed):
-    schedule = Schedule(epochs=25)
-    found = estimate_run(NetworkName.NETWORK1, SMALL, schedule, 30, 0, "cpu")
+    schedule = Schedule(epochs=25, batch_size=8)
+    found = estimate_run(NetworkName.NETWORK1, SMALL, schedule, CaseCounts(training=30, validation=0), "cpu")
     assert len(observed) == 1 + TIMED_STEPS
-    assert found.seconds_a_case == 1.0
+    assert found.seconds_a_case == 2 / 8, "a step of the schedule's batch, where it is small"
+    assert found.hours == pytest.approx(25 * 30 * (2 / 8) / 3600)
+
+
+@pytest.mark.parametrize(
+    ("name", "pooled", "passes"),
+    [
+        (NetworkName.NETWORK1, 1, 30 + 9 / 3),
+        (NetworkName.NETWORK1, 4, 30 * 4 / 3 + 9 / 3),
+        (NetworkName.NETWORK2, 1, 30 + 600 + 9 / 3),
+        (NetworkName.UNSUPERVISED, 1, 30 + 600 + 9 / 3),
+    ],
+)
+def test_scans_without_outcome_cost_the_networks_that_reconstruct_them(name, pooled, passes):
+    counts = CaseCounts(training=30, validation=9, unlabelled=600)
+    assert count_passes(name, Schedule(pooled_batches=pooled), counts) == pytest.approx(passes)
 
 
 def test_a_fit_on_a_cpu_is_measured_on_the_one_thread_it_trains_with(observed):

@@ -90,6 +90,7 @@ def ablate(
     from train.ablation_measures import write_grid
     from train.data import Split
     from train.device import choose_device
+    from train.estimate import CaseCounts
     from train.evaluate.evidence import default_ablation_folder
     from train.fit_cohort import read_fit_cohort
     from train.recipes import read_recipe
@@ -113,8 +114,12 @@ def ablate(
         fit=finished,
     )
     data = read.data
-    counts = [int(data.rows(split).size) for split in (Split.TRAINING, Split.VALIDATION)]
-    costs = estimate_grid(grid, where, counts[0], counts[1])
+    counts = CaseCounts(
+        training=data.rows(Split.TRAINING).size,
+        validation=data.rows(Split.VALIDATION).size,
+        unlabelled=data.rows(Split.UNLABELLED).size,
+    )
+    costs = estimate_grid(grid, where, counts)
     for line in describe_plan(grid, costs):
         typer.echo(line, err=True)
     if planned:

@@ -17,6 +17,7 @@ from engines.phase import ASSESSED_PHASES, Phase, parse_phase
 
 if TYPE_CHECKING:
     from train.campaign import Plan, RunSummary
+    from train.estimate import CaseCounts
     from train.progress import EpochRecord
     from train.recipes import Schedule
 
@@ -102,6 +103,7 @@ def networks(
     from train.cohort import read_cohort
     from train.data import Split
     from train.device import choose_device
+    from train.estimate import CaseCounts
     from train.ranks import join_ranks
     from train.recipes import read_recipe
 
@@ -132,8 +134,12 @@ def networks(
         typer.echo(f"{cohort}: " + ", ".join(f"{count} {word}" for word, count in counts.items()), err=True)
     if estimated:
         if ranks.rank == 0:
-            counts[Split.TRAINING.value] = -(-counts[Split.TRAINING.value] // ranks.count)
-            show_estimates(plans, counts, where, as_json)
+            share = CaseCounts(
+                training=-(-counts[Split.TRAINING.value] // ranks.count),
+                validation=counts[Split.VALIDATION.value],
+                unlabelled=-(-counts[Split.UNLABELLED.value] // ranks.count),
+            )
+            show_estimates(plans, share, where, as_json)
         ranks.leave()
         return
     progress = _tell if tensorboard is None or ranks.rank != 0 else _show_on_board(tensorboard)
@@ -220,17 +226,15 @@ def show_list(sizes: dict[NetworkName, NetworkSettings], as_json: bool) -> None:
         typer.echo(f"{row['name']:<12} {row['parameters']:>12,}  {row['input_shape']}  {heads}")
 
 
-def show_estimates(plans: Sequence["Plan"], counts: dict[str, int], device: str, as_json: bool) -> None:
+def show_estimates(plans: Sequence["Plan"], counts: "CaseCounts", device: str, as_json: bool) -> None:
     """Prints hours and memory of each network's run, and the hours of all runs together."""
-    from train.data import Split
     from train.estimate import estimate_run
 
-    training, validation = counts[Split.TRAINING.value], counts[Split.VALIDATION.value]
     total, rows = 0.0, []
     for name in dict.fromkeys(plan.name for plan in plans):
         seeds = [plan for plan in plans if plan.name is name]
         plan = seeds[0]
-        estimate = estimate_run(name, plan.settings, plan.schedule, training, validation, device)
+        estimate = estimate_run(name, plan.settings, plan.schedule, counts, device)
         total += estimate.hours * len(seeds)
         rows.append(asdict(estimate) | {"runs": len(seeds)})
         if not as_json:
@@ -241,7 +245,7 @@ def show_estimates(plans: Sequence["Plan"], counts: dict[str, int], device: str,
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
-    typer.echo(f"{'all':<12}     {_say_hours(total)}, measured by a few steps of two cases each")
+    typer.echo(f"{'all':<12}     {_say_hours(total)}, measured by a few steps each")
 
 
 def _say_hours(hours: float) -> str:
@@ -284,6 +288,8 @@ def show_summaries(summaries: Sequence["RunSummary"], out: Path, as_json: bool) 
 
 def _describe_auxiliary(runs: Sequence["RunSummary"]) -> str:
     """How the age and label heads do on the validation cases, in words."""
+    if runs[0].network == NetworkName.UNSUPERVISED:
+        return "learns no age and no labels"
     errors = [run.auxiliary.age_error_years for run in runs if run.auxiliary.age_error_years is not None]
     words = [f"age error {_spread(errors, 1)} years" if errors else "age not known"]
     for label in runs[0].auxiliary.label_auc:
