@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from engines.case import replaced, write_json
+from engines.networks.heads import LABELS
 from engines.networks.settings import NetworkName, NetworkSettings
 from engines.networks.weights import round_weights, write_weights
 from train.data import Split, TrainingData
-from train.device import describe_device
+from train.device import describe_device, refuse_full_device
 from train.feasibility import check_plan
 from train.loop import RunOptions, TrainedNetwork, train_network
 from train.progress import EpochRecord, Selection
@@ -36,7 +37,8 @@ class RunSummary:
         epochs: trained.
         chosen_epoch: of each selection, from 0 as in history.csv.
         c_index: selection -> split -> endpoint -> Harrell's C. The epoch was chosen on the validation cases.
-        auxiliary: age and label heads on the validation cases, combined selection.
+        auxiliary: age and label heads on the validation cases, combined selection; nothing of a network that has not
+            learned them.
         seconds: wall time of all epochs.
         data_wait: share of it spent waiting for data.
         device: where it ran.
@@ -103,6 +105,7 @@ def run_campaign(
 
     Raises:
         RecipeRefused: a plan does not fit; none is trained then.
+        DeviceFull: the device has too little memory to train or to score.
     """
     for plan in plans:
         check_plan(plan.name, plan.settings, data, plan.schedule, processes=ranks.count)
@@ -126,7 +129,11 @@ def run_campaign(
 def write_run(
     folder: Path, trained: TrainedNetwork, data: TrainingData, device: str, *, half: bool = False
 ) -> RunSummary:
-    """Writes weights, history, scores and summary of one run, and returns the summary."""
+    """Writes weights, history, scores and summary of one run, and returns the summary.
+
+    Raises:
+        DeviceFull: the device has too little memory to score a batch.
+    """
     rows = np.arange(data.n)
     sha256: dict[str, str] = {}
     scores: dict[Selection, Scores] = {}
@@ -139,7 +146,10 @@ def write_run(
             folder / f"{selection.value}.safetensors", trained.name, network, half=half
         )
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        scores[selection] = score_cases(network.to(device), data.inputs, rows)
+        with refuse_full_device(f"{trained.name.value}: scoring on {device}"):
+            scores[selection] = score_cases(
+                network.to(device), data.inputs, rows, trained.schedule.batch_size
+            )
     _write_history(folder / "history.csv", trained.history)
     _write_scores(folder / "scores.csv", scores, data)
     validation = data.rows(Split.VALIDATION)
@@ -157,7 +167,7 @@ def write_run(
             }
             for selection in Selection
         },
-        auxiliary=measure_auxiliary(_take(scores[Selection.COMBINED], validation), data, validation),
+        auxiliary=_judge_auxiliary(trained.name, scores[Selection.COMBINED], data, validation),
         seconds=seconds,
         data_wait=sum(record.data_wait * record.seconds for record in trained.history) / seconds,
         device=device,
@@ -167,6 +177,14 @@ def write_run(
     )
     write_json(asdict(summary), folder / "summary.json")
     return summary
+
+
+def _judge_auxiliary(
+    name: NetworkName, scores: Scores, data: TrainingData, rows: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> AuxiliaryQuality:
+    if name is NetworkName.UNSUPERVISED:  # its age and label heads stay at zero
+        return AuxiliaryQuality(age_error_years=None, label_auc=dict.fromkeys(LABELS))
+    return measure_auxiliary(_take(scores, rows), data, rows)
 
 
 def _take(scores: Scores, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Scores:

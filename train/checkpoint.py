@@ -14,6 +14,8 @@ from train.errors import CheckpointRefused
 from train.identity import compare_runs
 
 HEADER_KEY = "mmf_checkpoint"
+DRAFTS = (".draft-*", ".tmp*")
+"""What ``engines.case.replaced`` and safetensors call a file that is not yet whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +48,17 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             save_file(tensors, draft, metadata={HEADER_KEY: header})
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def remove_drafts(folder: Path) -> None:
+    """Removes the halves of checkpoints that kills left in a run's folder; at full size each is a gigabyte.
+
+    Args:
+        folder: of one run, which no other process writes into now.
+    """
+    for pattern in DRAFTS:
+        for draft in folder.glob(pattern):
+            draft.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, run: str) -> Checkpoint | None:

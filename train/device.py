@@ -2,11 +2,14 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from engines.errors import InvalidInput
+from train.errors import DeviceFull
 
 LOCAL_RANK, LOCAL_WORLD_SIZE = "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 """Number of this process on its machine, and of all processes there; the usual launcher (torchrun) sets both."""
@@ -58,6 +61,22 @@ def prepare_device(device: torch.device, *, repeatable: bool) -> None:
         torch.cuda.set_device(device)
     os.environ.setdefault(*CUBLAS_WORKSPACE)
     torch.use_deterministic_algorithms(repeatable, warn_only=True)
+
+
+@contextmanager
+def refuse_full_device(work: str) -> Iterator[None]:
+    """Names the work that the device's memory did not suffice for.
+
+    Args:
+        work: in words, e.g. ``network3: scoring on cuda:0``.
+
+    Raises:
+        DeviceFull: torch ran out of the device's memory in the block.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceFull(f"{work}: {error}") from error
 
 
 def describe_device(device: str) -> str:

@@ -14,10 +14,10 @@ from engines.networks.heads import RiskNetwork
 from engines.networks.registry import build_network
 from engines.networks.settings import NetworkName, NetworkSettings
 from train.augment import apply_augmentation, draw_augmentation
-from train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from train.checkpoint import Checkpoint, read_checkpoint, remove_drafts, write_checkpoint
 from train.data import IntArray, Split, TrainingData, check_training_data
-from train.device import prepare_device
-from train.errors import DeviceFull, TrainingStopped
+from train.device import prepare_device, refuse_full_device
+from train.errors import TrainingStopped
 from train.feasibility import check_plan
 from train.identity import describe_run
 from train.losses import TaskWeights, measure_losses
@@ -86,7 +86,7 @@ class TrainedNetwork:
 
     def score(self, data: TrainingData, rows: IntArray, selection: Selection = Selection.COMBINED) -> Scores:
         """Returns the scores of some rows of a cohort."""
-        return score_cases(self.network(selection), data.inputs, rows)
+        return score_cases(self.network(selection), data.inputs, rows, self.schedule.batch_size)
 
 
 def train_network(
@@ -122,14 +122,12 @@ def train_network(
     chosen = options or RunOptions()
     check_training_data(data)
     check_plan(name, settings, data, schedule, processes=chosen.ranks.count)
-    run = _Run(name, settings, data, schedule, seed, chosen)
-    run.resume()
-    try:
+    with refuse_full_device(f"{name.value}: training on {chosen.device}"):
+        run = _Run(name, settings, data, schedule, seed, chosen)
+        run.resume()
         while run.epoch < run.schedule.epochs:
             run.train_epoch()
-    except torch.OutOfMemoryError as error:
-        raise DeviceFull(f"{name.value}, epoch {run.epoch} on {chosen.device}: {error}") from error
-    return run.finish()
+        return run.finish()
 
 
 class _Run:
@@ -220,6 +218,8 @@ class _Run:
         """Continues from the folder's checkpoint, where there is one."""
         if self.options.folder is None:
             return
+        if self.options.ranks.rank == 0:
+            remove_drafts(self.options.folder)
         checkpoint = read_checkpoint(self.options.folder / CHECKPOINT_NAME, self.identity)
         if checkpoint is None:
             return
@@ -229,8 +229,9 @@ class _Run:
     def finish(self) -> TrainedNetwork:
         """Returns what was learned; the unsupervised rival gets its ridge Cox heads now."""
         if self.name is NetworkName.UNSUPERVISED:
-            fit_ridge_heads(self.network, self.data, self.training_rows)
-            scores = score_cases(self.network, self.data.inputs, self.validation_rows)
+            batch = self.schedule.batch_size
+            fit_ridge_heads(self.network, self.data, self.training_rows, batch)
+            scores = score_cases(self.network, self.data.inputs, self.validation_rows, batch)
             c_index = measure_c(scores, self.data, self.validation_rows)
             self.history[-1] = replace(self.history[-1], c_index=c_index)
             self.states = {selection: self._state() for selection in Selection}

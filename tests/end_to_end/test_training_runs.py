@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+import train.scoring
 from engines.networks.registry import miniature_settings
 from engines.networks.settings import NetworkName, read_settings
 from tests.training_cohort import make_cohort
+from train.campaign import write_run
 from train.checkpoint import read_checkpoint
 from train.data import Split
 from train.errors import CheckpointRefused, RecipeRefused, TrainingStopped
 from train.feasibility import check_plan
 from train.loop import CHECKPOINT_NAME, RunOptions, train_network
+from train.prefetch import prefetch
 from train.progress import Selection
 from train.recipes import Schedule
 
@@ -42,10 +45,14 @@ def test_a_killed_run_continues_to_the_same_weights_bit_for_bit(tmp_path):
     options = RunOptions(folder=tmp_path, progress=kill)
     with pytest.raises(Killed):
         train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=5, options=options)
+    halves = [tmp_path / ".draft-77-checkpoint.safetensors", tmp_path / ".tmpX1y2Z3"]
+    for half in halves:
+        half.write_bytes(b"half a checkpoint")
     seen = []
     options = RunOptions(folder=tmp_path, progress=lambda progress: seen.append(progress.epoch))
     continued = train_network(NetworkName.NETWORK1, TINY, data, QUICK, seed=5, options=options)
     assert seen == [3, 4, 5]
+    assert not any(half.exists() for half in halves), "what a kill left behind is removed"
     assert states_equal(whole, continued)
     assert [r.losses for r in whole.history] == [r.losses for r in continued.history]
     assert max(abs(value) for value in whole.history[-1].log_variances.values()) > 0.01
@@ -79,7 +86,7 @@ def test_network_2_learns_to_reconstruct_first_and_from_unlabelled_scans_too():
         train_network(NetworkName.NETWORK2, settings, data, replace(schedule, reconstruction_epochs=3))
 
 
-def test_the_unsupervised_rival_gets_its_heads_from_a_ridge_cox():
+def test_the_unsupervised_rival_gets_its_heads_from_a_ridge_cox(tmp_path, monkeypatch):
     data, _, _ = make_cohort(40, side=32, splits={Split.TRAINING: 32, Split.VALIDATION: 8})
     settings = read_settings({**miniature_settings(NetworkName.UNSUPERVISED).table(), "width": 0.03})
     schedule = replace(QUICK, epochs=5, warm_up_epochs=0, augmentation=0.0)
@@ -89,6 +96,17 @@ def test_the_unsupervised_rival_gets_its_heads_from_a_ridge_cox():
     assert float(heads.os.weight.detach().abs().max()) > 0
     assert float(heads.age.weight.detach().abs().max()) == 0
     assert set(trained.validation_c[Selection.COMBINED]) == {"os", "pfs"}
+    batches = []
+
+    def watch(inputs, dealt, **options):
+        batches.extend(rows.size for rows in dealt)
+        return prefetch(inputs, dealt, **options)
+
+    monkeypatch.setattr(train.scoring, "prefetch", watch)
+    summary = write_run(tmp_path, trained, data, "cpu")
+    assert max(batches) == schedule.batch_size, "what fits into the device in training fits in scoring"
+    assert summary.auxiliary.age_error_years is None
+    assert set(summary.auxiliary.label_auc.values()) == {None}, "its age and label heads have learned nothing"
 
 
 def test_a_batch_of_one_case_is_refused_before_the_first_epoch():

@@ -16,8 +16,8 @@ from train.cli import COMMANDS, build_app
 from train.cohort import read_cohort
 from train.commands.networks import parse_channels, parse_seeds, shorten_schedule
 from train.data import Split
-from train.device import CUBLAS_WORKSPACE, choose_device, prepare_device
-from train.errors import CohortRefused
+from train.device import CUBLAS_WORKSPACE, choose_device, prepare_device, refuse_full_device
+from train.errors import CohortRefused, DeviceFull
 from train.recipes import Schedule
 from train.splits import draw_splits, read_splits
 
@@ -141,6 +141,14 @@ def test_each_process_takes_its_own_gpu_and_one_that_is_not_there_is_refused(mon
             choose_device(word)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(None) == "cpu"
+
+
+def test_a_full_device_is_named_with_the_work_it_did_not_suffice_for():
+    with (
+        pytest.raises(DeviceFull, match=r"^network3: scoring on cuda:1: CUDA out of memory$"),
+        refuse_full_device("network3: scoring on cuda:1"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_phases_are_put_in_the_order_of_the_channels():
