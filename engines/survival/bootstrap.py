@@ -13,14 +13,11 @@ from engines.survival.outcome import FloatArray, Outcome, check_score
 DEFAULT_REPEATS = 1000
 """Source: method, section 8."""
 
-LARGEST_PAIR_MATRIX = 3000
-"""Patients up to which all pairs are held at once (two float32 matrices of 36 MB) and are the faster way; beyond it each resample is counted by prefix sums."""
+LARGEST_PAIR_MATRIX = 1500
+"""Patients up to which all pairs are held at once (two float32 matrices of 9 MB) and are the faster way; beyond it each resample is counted by prefix sums."""
 
 _ROWS_AT_ONCE = 250
 """Resamples multiplied together; bounds the products at 250 x n."""
-
-_COLUMNS_AT_ONCE = 50
-"""Resamples counted together beyond the pair matrix; bounds the prefix sums at 50 x n."""
 
 CountArray = npt.NDArray[np.float32]
 
@@ -170,10 +167,8 @@ def _count_by_level(scores: FloatArray, outcome: Outcome, resamples: CountArray)
             for start in range(0, resamples.shape[0], _ROWS_AT_ONCE)
         ]
     )
-    for start in range(0, resamples.shape[0], _COLUMNS_AT_ONCE):
-        part = slice(start, start + _COLUMNS_AT_ONCE)
-        counts = np.ascontiguousarray(resamples[part].T, dtype=np.int32)
-        for column, score in enumerate(scores):
-            won = weigh_pairs(score, outcome, counts)
-            np.divide(won, pairs[part], out=result[part, column], where=pairs[part] > 0)
+    counts = resamples.astype(np.int32)
+    for column, score in enumerate(scores):
+        won = weigh_pairs(score, outcome, counts)
+        np.divide(won, pairs, out=result[:, column], where=pairs > 0)
     return result

@@ -107,18 +107,21 @@ def weigh_pairs(
     Args:
         score: (n,) higher = higher risk.
         outcome: follow-up of the same patients.
-        counts: (n, k) how often each patient is in each sample.
+        counts: (k, n) how often each patient is in each sample.
     """
-    won = np.zeros(counts.shape[1])
+    won = np.zeros(counts.shape[0])
     for level in _split_by_bits(check_score(score, outcome), outcome):
-        weights = counts[level.order]
-        lower = weights if level.upper is None else weights * ~level.upper[:, None]
-        sums = np.zeros((outcome.n + 1, counts.shape[1]), dtype=np.int32)
-        np.cumsum(lower, axis=0, out=sums[1:])
+        lower = level.order if level.upper is None else level.order[~level.upper]
         rows = np.flatnonzero(level.event if level.upper is None else level.event & level.upper)
-        later = sums[level.blocks.end[rows]] - sums[level.runs.end[rows]]
-        pairs = (weights[rows] * later).sum(axis=0, dtype=np.int64)
-        won += pairs / 2 if level.upper is None else pairs
+        first, end = level.zeros[level.runs.end[rows]], level.zeros[level.blocks.end[rows]]
+        share = 0.5 if level.upper is None else 1.0
+        for start in range(0, counts.shape[0], _SAMPLES_AT_ONCE):
+            part = counts[start : start + _SAMPLES_AT_ONCE]
+            sums = np.zeros((part.shape[0], lower.size + 1), dtype=np.int32)
+            np.cumsum(part.take(lower, axis=1), axis=1, out=sums[:, 1:])
+            later = sums.take(end, axis=1) - sums.take(first, axis=1)
+            later *= part.take(level.order[rows], axis=1)
+            won[start : start + _SAMPLES_AT_ONCE] += share * later.sum(axis=1, dtype=np.int64)
     return won
 
 
@@ -190,6 +193,9 @@ def compare_concordance(
     )
 
 
+_SAMPLES_AT_ONCE = 50
+"""Samples that ``weigh_pairs`` counts together; bounds its prefix sums at 50 x n."""
+
 _SAME_SCORE = 1e-12
 """Scores of this rank correlation are one score, and the test has nothing to compare."""
 
@@ -257,7 +263,7 @@ def _split_by_bits(score: FloatArray, outcome: Outcome) -> Iterator[_Level]:
         moved = np.empty_like(place)
         moved[position] = place
         order, rank, event, key = order[moved], rank[moved], event[moved], key[moved]
-    yield _Level(order, event, None, _Runs.of(rank), _Runs.of(rank, key), place)
+    yield _Level(order, event, None, _Runs.of(rank), _Runs.of(rank, key), np.arange(outcome.n + 1))
 
 
 def _sum_pairs(score: FloatArray, outcome: Outcome) -> tuple[int, int, int]:

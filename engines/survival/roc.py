@@ -7,17 +7,14 @@ import numpy.typing as npt
 
 from engines.errors import InvalidInput
 from engines.survival.kaplan_meier import censoring_survival
-from engines.survival.outcome import BoolArray, FloatArray, IntArray, Outcome, check_score
+from engines.survival.outcome import BoolArray, FloatArray, Outcome, check_score
 
 FEWEST_AT_RISK = 10
 """Patients still under observation beyond the horizon, below which nothing is estimated. Source: method, section 8."""
 
 
-LARGEST_PAIR_MATRIX = 25_000_000
-"""Pairs of cases and controls up to which all are held at once (100 MB); beyond it the bootstrap goes by rank."""
-
-_ROWS_AT_ONCE = 250
-"""Resamples handled together; bounds the censoring curves at 250 x n."""
+_ROWS_AT_ONCE = 100
+"""Resamples handled together; bounds censoring curves and prefix sums at 100 x n."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +85,13 @@ def bootstrap_auc(
     result = np.full((resamples.shape[0], values.shape[0]), np.nan)
     if not case.any() or not control.any():
         return result
-    by_rank = int(case.sum()) * int(control.sum()) > LARGEST_PAIR_MATRIX
-    # Of ranks, since differences of extreme scores would overflow.
-    ranks = [np.unique(score, return_inverse=True)[1] for score in values]
     for start in range(0, resamples.shape[0], _ROWS_AT_ONCE):
         drawn = resamples[start : start + _ROWS_AT_ONCE]
         weighted = drawn[:, case] / _resampled_censoring(outcome, case, drawn)
         controls = drawn[:, control]
         total = weighted.sum(axis=1) * controls.sum(axis=1, dtype=np.float64)
-        for column, rank in enumerate(ranks):
-            win = _wins_by_rank if by_rank else _wins_by_pairs
-            won = win(rank[case], rank[control], weighted, controls)
+        for column, score in enumerate(values):
+            won = _weigh_wins(score[case], score[control], weighted, controls)
             place = result[start : start + _ROWS_AT_ONCE, column]
             np.divide(won, total, out=place, where=total > 0)
     return result
@@ -126,27 +119,21 @@ def _split(outcome: Outcome, time: float) -> tuple[BoolArray, BoolArray]:
     return outcome.event & (outcome.time <= time), outcome.time > time
 
 
-def _wins_by_pairs(
-    case: IntArray, control: IntArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
+def _weigh_wins(
+    case: FloatArray, control: FloatArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
 ) -> FloatArray:
-    """(repeats,) weighted pairs that the cases win, by one matrix product over all pairs."""
-    order = (np.sign(case[:, None] - control[None, :]) + 1) / 2
-    won: FloatArray = ((controls @ order.T.astype(np.float32)) * weighted).sum(axis=1)
-    return won
+    """(repeats,) weighted pairs that the cases win, by prefix sums over the controls in order of their scores.
 
-
-def _wins_by_rank(
-    case: IntArray, control: IntArray, weighted: FloatArray, controls: npt.NDArray[np.float32]
-) -> FloatArray:
-    """The same by prefix sums over the controls in order of their scores, without a matrix of pairs."""
+    The sums are exact: whole numbers below 2^24.
+    """
     order = np.argsort(control)
-    first = np.searchsorted(control[order], case, side="left")
-    last = np.searchsorted(control[order], case, side="right")
-    won = np.empty(controls.shape[0])
-    for repeat, counts in enumerate(controls):
-        below = np.concatenate(([0.0], np.cumsum(counts[order], dtype=np.float64)))
-        won[repeat] = weighted[repeat] @ ((below[first] + below[last]) / 2)
-    return won
+    ranked = control[order]
+    below = np.zeros((controls.shape[0], control.size + 1), dtype=np.float32)
+    np.cumsum(controls.take(order, axis=1), axis=1, out=below[:, 1:])
+    won = below.take(np.searchsorted(ranked, case, side="left"), axis=1)
+    won += below.take(np.searchsorted(ranked, case, side="right"), axis=1)
+    summed: FloatArray = (won * weighted).sum(axis=1) / 2
+    return summed
 
 
 def _resampled_censoring(outcome: Outcome, case: BoolArray, resamples: npt.NDArray[np.float32]) -> FloatArray:
