@@ -26,7 +26,7 @@ from train.evaluate.sample_size import measure_sample_size, patients_needed
 from train.evaluate.score_file import read_score_table
 from train.evaluate.shortcuts import measure_shortcuts, shortcut_table, warn_of_shortcuts
 from train.evaluate.treatment import agent_table, exact_interval, regimen_table, response_table
-from train.evaluate.tripod import BY_AUTHORS, tripod_table
+from train.evaluate.tripod import BY_AUTHORS, NOT_HERE, tripod_table
 
 
 def draw(n, seed=0, scale=1.0, speed=1.0):
@@ -271,3 +271,16 @@ def test_every_tripod_item_is_answered_or_named_as_the_authors():
     assert linked["2"] == ""
     nothing = tripod_table(set())
     assert {row.cells[2] for row in nothing.rows if row.cells[0] == "22"} == {BY_AUTHORS}
+
+
+def test_tripod_answers_nothing_that_a_table_of_scores_alone_cannot_tell():
+    rows = {
+        row.cells[0]: row
+        for row in tripod_table({"cohorts", "Subgroups", "Heterogeneity and stability"}).rows
+    }
+    for number in ("12b", "12d", "14", "16", "20b", "23b"):
+        assert rows[number].cells[2].startswith(NOT_HERE), number
+        assert rows[number].target == ""
+    assert {row.cells[0]: row for row in tripod_table({"subgroups_mmf_os"}).rows}[
+        "14"
+    ].target == "subgroups_mmf_os"

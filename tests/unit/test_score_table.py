@@ -105,6 +105,11 @@ def test_contradicting_endpoints_are_said(write):
     assert any("In 1 patients PFS time is longer than OS time" in note for note in table.notes)
 
 
+def test_follow_up_of_more_than_ten_years_is_asked_to_be_months(write):
+    notes = read_score_table(write(*with_cell(0, "os_months", "150"))).notes
+    assert any("longest follow-up is 150.0 months" in note and "weeks" in note for note in notes)
+
+
 def test_categories_outside_the_population_are_allowed_and_said(write):
     table = read_score_table(write(*with_column("bclc", ["A", "B", "C", "C", "B", "A"])))
     assert any("BCLC stage" in note and "A (2)" in note for note in table.notes)
@@ -120,7 +125,15 @@ def test_categories_outside_the_population_are_allowed_and_said(write):
         (with_cell(2, "os_months", "-3"), "row 4: os_months '-3' is not a time of 0 to 240 months"),
         (with_cell(2, "os_months", "900"), "days or weeks"),
         (with_cell(1, "os_event", "2"), "row 3: os_event '2' is not 0 or 1"),
-        (with_cell(1, "os_event", ""), "os_event '' is not 0 or 1"),
+        (with_cell(1, "os_event", ""), "row 3: os_months '5' and os_event '': give both or neither"),
+        (
+            with_cell(1, "os_months", "12,5"),
+            "os_months '12,5' is not a number .a point stands before decimals",
+        ),
+        (
+            with_column("remark", ["late"] * 6),
+            "1 fault\n  rows 2, 3, 4, 5, 6 and 1 more: column 'remark': 'late'",
+        ),
         (with_cell(1, "patient_id", "P0"), "patient_id P0 is there 2 times"),
         (with_cell(1, "cohort", ""), "cohort is empty in 1 rows"),
         (with_cell(1, "cohort", "discovery"), "discovery = training . validation"),

@@ -31,6 +31,9 @@ _WIDEST_COLUMN_SHARE = 0.45
 _WIDEST_WORD_SHARE = 0.25
 _WIDEST_LETTER_MM = 2.5
 _PADDING_MM = 1.6
+_NOTE_SIZE = 6.2
+_MOST_NOTES_MM = 60.0
+"""Longer notes may run on to the next page."""
 _TITLE_MM = 12.0
 _TEXT_START_MM = 18.0
 _TABLE_START_MM = 26.0
@@ -155,8 +158,13 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     pdf.ln(0.5)
     head = Row(cells=table.header, kind=RowKind.HEADING)
     _table_row(pdf, head, widths, size, "B", _SHADE)
-    for row in table.rows:
-        if _row_height(pdf, row, widths, size) > pdf.h - pdf.b_margin - pdf.get_y():
+    for place, row in enumerate(table.rows, start=1):
+        # A heading stays with the row it heads, and the last row with the notes.
+        together = table.rows[place - 1 : place + 1] if row.kind == RowKind.HEADING else (row,)
+        needed = sum(_row_height(pdf, each, widths, size) for each in together)
+        if place == len(table.rows):
+            needed += min(_notes_height(pdf, table), _MOST_NOTES_MM)
+        if needed > pdf.h - pdf.b_margin - pdf.get_y():
             pdf.add_page(same=True)
             _table_row(pdf, head, widths, size, "B", _SHADE)
         if row.kind == RowKind.HEADING:
@@ -166,8 +174,14 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
             _table_row(pdf, row, widths, size, style, None, links.get(row.target))
     pdf.ln(0.8)
     for note in table.notes:
-        _write(pdf, note, 6.2, colour=_GREY)
+        _write(pdf, note, _NOTE_SIZE, colour=_GREY)
     pdf.ln(2.5)
+
+
+def _notes_height(pdf: "FPDF", table: Table) -> float:
+    pdf.set_font(_FAMILY, "", _NOTE_SIZE)
+    lines = sum(_count_lines(pdf, note, pdf.epw) for note in table.notes)
+    return lines * _NOTE_SIZE * _POINT_MM * _LINE + 0.8
 
 
 def _table_size(table: Table) -> float:

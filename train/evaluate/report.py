@@ -90,7 +90,7 @@ def _lay_out(context: Context) -> Document:
         sections.append(specification(context))
     sections.append(stability(context))
     draft = Document(title=TITLE, subtitle=_subtitle(context), sections=tuple(sections))
-    items = tripod_table(set(draft.anchors), tuple(table.groups))
+    items = tripod_table(draft.anchors, tuple(table.groups))
     tripod = Section(title=TRIPOD_TITLE, parts=(items,))
     return Document(title=TITLE, subtitle=draft.subtitle, sections=(*sections, tripod))
 

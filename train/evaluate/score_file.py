@@ -4,7 +4,7 @@ Columns:
 
     patient_id                        one row a patient
     cohort                            training, validation, testing, or discovery, or any names
-    os_months os_event                from the first dose; event 1 = death, 0 = censored; both empty = not known
+    os_months os_event                0 to 240 from the first dose; event 1 = death, 0 = censored; both empty = not known
     pfs_months pfs_event              progression or death; ``ttp_months ttp_event`` instead gives TTP, printed as TTP
     age sex hbv bclc ...              clinical variables under the names of the clinical table
     centre scanner vendor regimen aetiology response   groups in words; response is mRECIST: CR, PR, SD, PD, NE
@@ -69,6 +69,7 @@ _PARTS: Mapping[str, str] = {
 _MISSING = frozenset(("", "unknown", "nan", "na", "n/a"))
 _EVENT = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MOST_FAULTS_SHOWN = 20
+_MOST_ROWS_NAMED = 5
 _CLOSE = 0.85
 
 
@@ -108,7 +109,7 @@ def read_score_table(path: Path) -> ScoreTable:
     columns = {name: [cells[place] for cells in body.values()] for place, name in enumerate(header)}
     reader = _Reader(columns, tuple(body))
     table = reader.read(path.name, hashlib.sha256(content).hexdigest())
-    _refuse(path, reader.faults)
+    _refuse(path, [*reader.faults, *reader.name_cells()])
     return table
 
 
@@ -164,6 +165,7 @@ class _Reader:
         """Args: cells by column, and the row of the file that each patient stands in."""
         self._columns, self._rows = columns, rows
         self._n = len(next(iter(columns.values())))
+        self._cells: dict[str, list[int]] = {}
         self.faults: list[str] = []
 
     def read(self, name: str, sha256: str) -> ScoreTable:
@@ -211,14 +213,23 @@ class _Reader:
             background=background,
         )
 
+    def name_cells(self) -> list[str]:
+        """Returns the faults of cells, the same fault of several rows once."""
+        return [f"{_name_rows(rows)}: {words}" for words, rows in self._cells.items()]
+
     def _read_endpoint(self, word: str) -> EndpointColumns:
         time, event = np.full(self._n, np.nan), np.zeros(self._n, dtype=np.bool_)
         months, events = self._columns[f"{word}_months"], self._columns[f"{word}_event"]
         for row, (cell, flag) in enumerate(zip(months, events, strict=True)):
             if cell.lower() in _MISSING and flag.lower() in _MISSING:
                 continue
+            if cell.lower() in _MISSING or flag.lower() in _MISSING:
+                self._fault(row, f"{word}_months '{cell}' and {word}_event '{flag}': give both or neither")
+                continue
             value = _number(cell)
-            if value is None or not 0 <= value <= LONGEST_FOLLOW_UP_MONTHS:
+            if value is None:
+                self._fault(row, f"{word}_months '{cell}' is not a number{_comma_hint(cell)}")
+            elif not 0 <= value <= LONGEST_FOLLOW_UP_MONTHS:
                 self._fault(
                     row,
                     f"{word}_months '{cell}' is not a time of 0 to {LONGEST_FOLLOW_UP_MONTHS:g} months"
@@ -228,7 +239,7 @@ class _Reader:
                 self._fault(row, f"{word}_event '{flag}' is not 0 or 1")
             else:
                 time[row], event[row] = value, _EVENT[flag.lower()]
-        if np.isnan(time).all() and not self.faults:
+        if np.isnan(time).all() and not self.faults and not self._cells:
             self.faults.append(f"{word}_months is empty in every row")
         return EndpointColumns(name=word.upper(), time=time, event=event)
 
@@ -286,17 +297,17 @@ class _Reader:
             if value is None:
                 self._fault(
                     row,
-                    f"column '{column}': '{cell}' is not a number; a score is a number, a group in words is one of"
-                    f" {', '.join(GROUP_COLUMNS)}",
+                    f"column '{column}': '{cell}' is not a number{_comma_hint(cell)}; a score is a number, a group in"
+                    f" words is one of {', '.join(GROUP_COLUMNS)}",
                 )
             else:
                 values[row] = value
-        if np.isnan(values).all():
+        if all(cell.lower() in _MISSING for cell in self._columns[column]):
             self.faults.append(f"column '{column}' holds no score")
         return values
 
     def _fault(self, row: int, words: str) -> None:
-        self.faults.append(f"row {self._rows[row]}: {words}")
+        self._cells.setdefault(words, []).append(self._rows[row])
 
 
 def _split_by_endpoint(column: str, endpoints: Sequence[str]) -> tuple[str, str] | None:
@@ -323,6 +334,18 @@ def _number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if np.isfinite(value) else None
+
+
+def _comma_hint(cell: str) -> str:
+    return " (a point stands before decimals)" if "," in cell else ""
+
+
+def _name_rows(rows: Sequence[int]) -> str:
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    shown = ", ".join(str(row) for row in rows[:_MOST_ROWS_NAMED])
+    more = len(rows) - _MOST_ROWS_NAMED
+    return f"rows {shown} and {more} more" if more > 0 else f"rows {shown}"
 
 
 def _refuse(path: Path, faults: list[str]) -> None:

@@ -42,6 +42,8 @@ Forests, Radiomic, Benchmark and MMF are fitted on training and validation toget
 
 _COPIED = tuple(FIT_COPIES.values())
 _SAME_TIME_MONTHS = 0.05
+_LONG_MONTHS = 120.0
+"""Longer follow-up after a first dose is rare, and weeks under the name of months look like it (OURS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -174,6 +176,11 @@ def _contradictions(endpoints: tuple[EndpointColumns, ...]) -> list[str]:
         notes.append(
             f"In {missed} patients death came at the last {second.name} time but is not counted as a PFS event,"
             " although PFS is progression or death: check the table."
+        )
+    longest = max(float(np.nanmax(endpoint.time, initial=0)) for endpoint in endpoints)
+    if longest > _LONG_MONTHS:
+        notes.append(
+            f"The longest follow-up is {longest:.1f} months: check that the times are months, not weeks."
         )
     for endpoint in endpoints:
         unknown = int((~endpoint.known).sum())

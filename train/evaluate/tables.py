@@ -47,7 +47,8 @@ def auc_table(
     chosen = [record for record in records if record.endpoint == endpoint]
     for cohort in dict.fromkeys(record.cohort for record in chosen):
         members = [record for record in chosen if record.cohort == cohort]
-        rows.append(heading(f"{cohort} (n = {max(record.n for record in members)})"))
+        most = max(record.n for record in members)
+        rows.append(heading(f"{cohort} (n = {most})"))
         for record in members:
             cells = []
             for auc in record.auc:
@@ -56,7 +57,8 @@ def auc_table(
                 if auc.reason == SEE_LANDMARK:
                     reasons.append(f"{SEE_LANDMARK}.")
                 elif auc.value is None:
-                    reasons.append(f"{cohort}, {auc.month:g} months: {auc.reason}.")
+                    fewer = f", {record.model}, scored in {record.n}" if record.n < most else ""
+                    reasons.append(f"{cohort}{fewer}, {auc.month:g} months: {auc.reason}.")
             rows.append(Row(cells=(record.model, *cells)))
             row = _published_row(
                 record.model,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from train.evaluate.document import Row, Table
 
@@ -11,17 +12,20 @@ BY_AUTHORS = "for the authors of the study: neither scores nor cases can tell"
 
 NOT_HERE = "not answered here: "
 
+_NOT_BUILT_HERE = NOT_HERE + "a table of scores does not tell how the models were built"
+_NO_VARIABLE = NOT_HERE + "no clinical variable or group is known"
+
 _CARD, _FLOW, _COHORTS = "model_card", "flow", "cohorts"
 _LIMITS, _METHODS, _NOTES = "Intended use and limits", "Methods", "Flow, cohorts and follow-up"
 _DISCRIMINATION, _RISK = "Discrimination", "Absolute risk: calibration, Brier score, net benefit"
-_SUBGROUPS, _STABILITY = "Subgroups", "Heterogeneity and stability"
+_SUBGROUPS = "Subgroups"
 _TREATMENT, _VARIABLES = "Treatment, response and CT protocol", "Variables and missing values"
 _NETWORKS = "Networks: architectures, phases, ensembles, seeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Item:
-    """One item: number, topic, answer, where (the first place that this report has), and what to say without any place."""
+    """One item: number, topic, answer, where (the first place that this report has, * for any letters), and what to say without any place."""
 
     number: str
     topic: str
@@ -98,7 +102,7 @@ _ITEMS: tuple[_Item, ...] = (
     _Item(
         number="9a",
         topic="Choice of predictors",
-        answer="pre-specified, never by P values of a test cohort; coefficients listed",
+        answer="coefficients listed; by `mmf-train` pre-specified, never by P values of a test cohort",
         places=("coefficients",),
     ),
     _Item(
@@ -118,27 +122,29 @@ _ITEMS: tuple[_Item, ...] = (
     _Item(
         number="12a",
         topic="Use of data, partitioning",
-        answer="training, validation, testing; out-of-fold and apparent apart",
+        answer="cohorts as named; of a fit, out-of-fold and apparent apart",
         places=(_COHORTS,),
     ),
     _Item(
         number="12b",
         topic="Type of model and handling of predictors",
         answer="networks, forest, Cox models",
-        places=(_CARD,),
+        places=("time_and_hardware",),
+        otherwise=_NOT_BUILT_HERE,
     ),
     _Item(
         number="12c",
         topic="Model building and internal validation",
         answer="recipe, folds, seeds, checkpoints",
         places=("time_and_hardware",),
-        otherwise=NOT_HERE + "a table of scores does not tell how the models were built",
+        otherwise=_NOT_BUILT_HERE,
     ),
     _Item(
         number="12d",
         topic="Heterogeneity between clusters",
         answer="leave one centre out",
-        places=("internal_external_validation", _STABILITY),
+        places=("internal_external_validation",),
+        otherwise=NOT_HERE + "two centres or more are not known",
     ),
     _Item(
         number="12e",
@@ -169,7 +175,8 @@ _ITEMS: tuple[_Item, ...] = (
         number="14",
         topic="Fairness",
         answer="subgroups with interaction P, by age and sex where known",
-        places=(_SUBGROUPS,),
+        places=("subgroups_*",),
+        otherwise=_NO_VARIABLE,
     ),
     _Item(
         number="15",
@@ -181,7 +188,8 @@ _ITEMS: tuple[_Item, ...] = (
         number="16",
         topic="Differences between development and evaluation data",
         answer="variables, treatment and CT protocol by cohort",
-        places=("variables", _COHORTS),
+        places=("variables",),
+        otherwise=_NO_VARIABLE,
     ),
     _Item(number="17", topic="Ethical approval", answer=BY_AUTHORS),
     _Item(
@@ -196,13 +204,15 @@ _ITEMS: tuple[_Item, ...] = (
         number="20b",
         topic="Characteristics of participants",
         answer="by cohort, missing counted",
-        places=("variables", _VARIABLES),
+        places=("variables",),
+        otherwise=_NO_VARIABLE,
     ),
     _Item(
         number="20c",
         topic="Comparison of development and evaluation characteristics",
         answer="cohorts side by side",
-        places=("variables", _VARIABLES),
+        places=("variables",),
+        otherwise=_NO_VARIABLE,
     ),
     _Item(
         number="21",
@@ -213,7 +223,7 @@ _ITEMS: tuple[_Item, ...] = (
     _Item(
         number="22",
         topic="Full model specification",
-        answer="all coefficients and the baseline hazard; weights and forests are files of the model folder",
+        answer="all coefficients and the baseline hazard; weights and forests of a fit are files of its model folder",
         places=("coefficients",),
     ),
     _Item(
@@ -223,7 +233,11 @@ _ITEMS: tuple[_Item, ...] = (
         places=("c_index", _DISCRIMINATION, _RISK),
     ),
     _Item(
-        number="23b", topic="Heterogeneity of performance", answer="subgroups; centres", places=(_SUBGROUPS,)
+        number="23b",
+        topic="Heterogeneity of performance",
+        answer="subgroups; centres",
+        places=("subgroups_*",),
+        otherwise=_NO_VARIABLE,
     ),
     _Item(
         number="24",
@@ -248,12 +262,12 @@ def tripod_table(anchors: Collection[str], groups: Collection[str] = ()) -> Tabl
     """Returns the item table; every answer links to its place in this report.
 
     Args:
-        anchors: names of tables and titles of sections that this report has.
+        anchors: names of tables and titles of sections that this report has, in its order.
         groups: group columns of the table of scores.
     """
     rows = []
     for item in _ITEMS:
-        place = next((name for name in item.places if name in anchors), "")
+        place = next((found for name in item.places for found in anchors if fnmatchcase(found, name)), "")
         known = [name for name in item.places if name.startswith("column:")]
         if not place and any(name.removeprefix("column:") in groups for name in known):
             place = _SUBGROUPS if _SUBGROUPS in anchors else ""

@@ -45,7 +45,7 @@ def median_text(median: Quantile) -> str:
     """Returns ``14.2 (11.0-not reached)`` in months."""
     bounds = tuple("not reached" if value is None else f"{value:.1f}" for value in (median.low, median.high))
     if median.time is None:
-        return f"not reached ({bounds[0]}-)" if median.low is not None else "not reached"
+        return f"not reached ({bounds[0]}-{bounds[1]})" if median.low is not None else "not reached"
     return f"{median.time:.1f} ({bounds[0]}-{bounds[1]})"
 
 

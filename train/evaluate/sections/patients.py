@@ -145,7 +145,7 @@ def methods(context: Context) -> Section:
         ),
         "C: Harrell's with percentile bootstrap; Uno's beside it. AUC: cumulative cases, dynamic controls, inverse"
         " probability of censoring weights. Differences: paired bootstrap on the same resamples, and the t test of"
-        " survcomp, two-sided. Log-rank two-sided. Cox with Efron ties.",
+        " survcomp, two-sided. Log-rank two-sided. Cox with Efron ties. Kaplan-Meier and its medians with log(-log) intervals.",
         "Absolute risk: a Cox model of one score on the cut-off cohort. Calibration: observed/expected, slope, ICI."
         " Brier score against Kaplan-Meier. Net benefit at each threshold. Recalibration is a step of its own and marked.",
         *_reference_lines(context),
