@@ -205,6 +205,15 @@ class Traffic:
                 longest_pause_seconds=study.longest_pause_seconds,
             )
 
+    def bring_back(self, now: datetime) -> None:
+        """Takes what was seen later than ``now`` for seen now: the clock was put back."""
+        with self._lock:
+            for study in self._studies.values():
+                if study.last_activity_at is not None:
+                    study.last_activity_at = min(study.last_activity_at, now)
+                if study.closed_at is not None:
+                    study.closed_at = min(study.closed_at, now)
+
     def forget_idle(self, before: datetime) -> None:
         """Drops studies without activity since ``before`` and without open associations: memory stays bounded."""
         with self._lock:

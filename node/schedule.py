@@ -23,6 +23,8 @@ CLOSE_SECONDS = 0.25
 """How often studies are judged (architecture.md, section 2 asks for every second)."""
 RECOVER_SECONDS = 10.0
 CLEAN_SECONDS = 3600.0
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""What lies further in the future was written down before the clock was put back (OURS: no process is that late)."""
 _MISFIRE_SECONDS = 30
 """A run that is late by less than this still happens; later ones are skipped, the next is due soon anyway."""
 
@@ -73,6 +75,17 @@ class Caretaker:
         for job in self.jobs.recover(self.clock.now(), self.assessment_tries):
             log.warning("lease ran out", job=job.job_id, study=job.study_instance_uid, state=job.state)
 
+    def follow_clock(self) -> None:
+        """Brings back what lies in the future because the clock was put back; else it would wait as long again."""
+        now = self.clock.now()
+        latest = now + CLOCK_TOLERANCE
+        studies, jobs = self.inbox.bring_back(now, latest), self.jobs.bring_back(now, latest)
+        self.traffic.bring_back(now)
+        if studies or jobs:
+            log.warning(
+                "the clock was put back; what waited for a later hour goes on", studies=studies, jobs=jobs
+            )
+
     def expire_confirmations(self) -> None:
         """Gives up waiting for storage commitment reports that are overdue."""
         for job in self.jobs.expire_confirmations(self.clock.now()):
@@ -115,6 +128,7 @@ def start_schedule(caretaker: Caretaker, nightly: NightlyTraining | None = None)
     for chore, seconds in (
         (caretaker.close_studies, CLOSE_SECONDS),
         (caretaker.recover_leases, RECOVER_SECONDS),
+        (caretaker.follow_clock, RECOVER_SECONDS),
         (caretaker.expire_confirmations, RECOVER_SECONDS),
         (caretaker.clean, CLEAN_SECONDS),
     ):

@@ -284,6 +284,14 @@ class FolderInbox:
             for row in rows
         )
 
+    def bring_back(self, now: datetime, latest: datetime) -> int:
+        """Brings open studies that came after ``latest`` back to ``now`` and returns how many: the clock was put back."""
+        with self._lock, write_transaction(self._connection) as connection:
+            return connection.execute(
+                "UPDATE study SET last_received_at = ? WHERE images <> taken_up AND last_received_at > ?",
+                (encode_time(now), encode_time(latest)),
+            ).rowcount
+
     def arrivals(self, study_instance_uid: str) -> tuple[Arrival, ...]:
         """Returns every object kept for a study, in the order of arrival."""
         with self._lock:

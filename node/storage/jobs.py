@@ -13,7 +13,7 @@ import structlog
 from node.errors import JobMoveRefused
 from node.job import Job, JobState, check_move
 from node.ports import FAILED, UNCHANGED, Conclusion, Delivery
-from node.storage.database import encode_time, open_database, write_transaction
+from node.storage.database import decode_time, encode_time, open_database, write_transaction
 from node.storage.deliveries import STORED, forget_deliveries, read_deliveries, write_deliveries
 from node.storage.job_table import JobMove, decode_job, digest_images, note_move, read_moves, read_row
 from node.storage.leases import check_owner, claim_job, is_any_due, recover_jobs, renew_lease
@@ -260,6 +260,25 @@ class SqliteJobs:
             ).fetchall()
         error = "the destination sent no storage commitment report in time"
         return tuple(self.move(row["job_id"], JobState.UNCONFIRMED, now, error=error) for row in rows)
+
+    def bring_back(self, now: datetime, latest: datetime) -> tuple[int, ...]:
+        """Brings jobs that were written down after ``latest`` back to ``now``, with the pause they had; returns their numbers.
+
+        The clock was put back meanwhile: they would wait until it comes to where it was.
+        """
+        waiting = (JobState.WAITING, JobState.SENDING, JobState.CONFIRMING)
+        with self._lock, write_transaction(self._connection) as connection:
+            rows = connection.execute(
+                "SELECT job_id, due_at, updated_at FROM job WHERE state IN (?, ?, ?) AND updated_at > ?",
+                (*waiting, encode_time(latest)),
+            ).fetchall()
+            for row in rows:
+                pause = decode_time(row["due_at"]) - decode_time(row["updated_at"])
+                connection.execute(
+                    "UPDATE job SET due_at = ?, updated_at = ? WHERE job_id = ?",
+                    (encode_time(now + pause), encode_time(now), row["job_id"]),
+                )
+        return tuple(int(row["job_id"]) for row in rows)
 
     def retry(self, job_id: int, now: datetime) -> Job:
         """Takes a job up again on an operator's word: the delivery when objects are built, else the assessment.

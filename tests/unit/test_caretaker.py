@@ -117,6 +117,26 @@ def test_lost_leases_come_back(house):
     assert house.jobs.find()[0].state is JobState.WAITING
 
 
+def test_a_clock_that_was_put_back_delays_neither_open_studies_nor_jobs(house):
+    house.receive_pass()
+    house.clock.advance(100)
+    house.caretaker.close_studies()
+    house.jobs.claim(JobState.WAITING, "w", house.clock.now(), 60)
+    house.jobs.postpone(1, "w", house.clock.now() + timedelta(seconds=40), "away", house.clock.now())
+    house.receive(SyntheticSlice(instance="2.25.8.1", series="2.25.8", study="2.25.1002"), association=2)
+    house.caretaker.close_studies()
+    house.caretaker.follow_clock()
+    assert house.jobs.get(1).due_at == house.clock.now() + timedelta(seconds=40)
+    house.clock.advance(-7200)
+    house.caretaker.follow_clock()
+    assert house.jobs.get(1).due_at == house.clock.now() + timedelta(seconds=40), "the pause stays as long"
+    house.clock.advance(40)
+    assert house.jobs.claim(JobState.WAITING, "w", house.clock.now(), 60).job_id == 1
+    house.clock.advance(30)
+    (late,) = house.caretaker.close_studies()
+    assert late.study_instance_uid == "2.25.1002"
+
+
 def test_finished_studies_go_after_their_days_and_unfinished_ones_stay(house):
     house.receive_pass()
     house.clock.advance(100)
