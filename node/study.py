@@ -13,6 +13,9 @@ LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.2"
 MULTI_FRAME_CT = frozenset({ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE})
 CT_STORAGE = MULTI_FRAME_CT | {CT_IMAGE_STORAGE}
 
+PAUSE = "pause between AcquisitionTimes"
+"""What parts ranges beside each other of which one was scanned long after the other."""
+
 PASS_ATTRIBUTES = frozenset(
     {
         "AcquisitionNumber",
@@ -21,6 +24,7 @@ PASS_ATTRIBUTES = frozenset(
         "AcquisitionTime",
         "ContentTime",
         "image order",
+        PAUSE,
     }
 )
 """Attributes that part passes of the scanner; kernel, thickness and the like part reconstructions of one pass."""
@@ -115,7 +119,7 @@ class Acquisition:
     Attributes:
         part: 0 when the series was not split, else 1, 2, ... in order of acquisition.
         instances: at least one, sorted along the slice normal.
-        split_by: the attribute that separated the parts ("" when not split).
+        split_by: the attributes that separated the parts, joined by " and " ("" when not split).
         refused: why these images are no regular stack of slices ("" when they are one); then they are never used.
     """
 
@@ -131,9 +135,28 @@ class Acquisition:
         return self.instances[0]
 
     @property
+    def split_attributes(self) -> frozenset[str]:
+        """The attributes that separated the parts."""
+        return frozenset(self.split_by.split(" and ")) - {""}
+
+    @property
     def parts_are_passes(self) -> bool:
-        """Whether the series was split into passes, not into reconstructions of one pass."""
-        return self.split_by in PASS_ATTRIBUTES
+        """Whether the series was split into passes, not into reconstructions of one pass alone."""
+        return not PASS_ATTRIBUTES.isdisjoint(self.split_attributes)
+
+    @property
+    def pass_of_series(self) -> tuple[object, ...]:
+        """What names this part's pass among the parts of its series; equal where acquisition times alone can tell."""
+        if not self.parts_are_passes:
+            return ()
+        if not self.split_attributes.isdisjoint({"ContentTime", "image order"}):
+            return (self.part,)
+        first = self.first
+        return (
+            first.acquisition_number,
+            first.contrast_bolus_agent_phase,
+            first.temporal_position_identifier,
+        )
 
     @property
     def label(self) -> str:

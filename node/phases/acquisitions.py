@@ -1,15 +1,15 @@
 """Makes clean acquisitions of a study's instances: one pass of the scanner as one reconstruction each."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
-from itertools import combinations, pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 
 from node.errors import SeriesRefused
 from node.stacking import stack_slices
-from node.study import CT_STORAGE, Acquisition, Instance
+from node.study import CT_STORAGE, PAUSE, Acquisition, Instance
 
 CONTENT_PAUSE_SECONDS = 3.0
 """Images of one pass follow each other closer than this in their content time; a longer pause may part two (OURS)."""
@@ -35,7 +35,7 @@ def split_acquisitions(instances: Iterable[Instance]) -> tuple[Acquisition, ...]
     A CT series that is one regular stack of one pass stays whole (part 0). A series that holds several passes is split by the
     first attribute, or pair of attributes, that leaves nothing but regular stacks: orientation and size, AcquisitionNumber,
     Contrast/Bolus Agent Phase, TemporalPositionIdentifier, AcquisitionTime, ContentTime, kernel, slice thickness, image type,
-    and last the order of the images. Where an attribute of the pass separates them but a pass lacks slices, that pass alone
+    and last the order of the images, where each pass was numbered before the next. Where an attribute of the pass separates them but a pass lacks slices, that pass alone
     comes back with the reason in ``refused``. What no attribute separates comes back whole with the numbers in ``refused``.
     Objects that are no CT images come back by series, with the reason.
 
@@ -57,21 +57,20 @@ def _split_series(uid: str, instances: tuple[Instance, ...]) -> list[Acquisition
     """Splits one series."""
     images = tuple(instance for instance in instances if instance.sop_class_uid in CT_STORAGE)
     rest = tuple(instance for instance in instances if instance.sop_class_uid not in CT_STORAGE)
-    named, groups = "", [images]
-    if images and (_fault(images) or _holds_passes(images)):
-        named, groups = _find_split(images)
+    parts = _part(images) if images else []
     if not rest:
-        first = 1 if len(groups) > 1 else 0
-        ordered = sorted(groups, key=_moment) if first else groups
-        return [_acquisition(uid, part, group, named) for part, group in enumerate(ordered, start=first)]
+        first = 1 if len(parts) > 1 else 0
+        return [
+            _acquisition(uid, place, group, named) for place, (named, group) in enumerate(parts, start=first)
+        ]
     reason = (
         f"not a CT image: {rest[0].modality or 'no modality'}, SOP class {rest[0].sop_class_uid or 'unknown'}"
     )
     if not images:
         return [Acquisition(series_instance_uid=uid, part=0, instances=rest, refused=reason)]
     made = [
-        _acquisition(uid, part, group, named or "SOP class")
-        for part, group in enumerate(sorted(groups, key=_moment), start=1)
+        _acquisition(uid, place, group, named or "SOP class")
+        for place, (named, group) in enumerate(parts, start=1)
     ]
     last = len(made) + 1
     return [
@@ -93,6 +92,22 @@ def _acquisition(uid: str, part: int, group: tuple[Instance, ...], named: str) -
     )
 
 
+def _part(images: tuple[Instance, ...]) -> list[tuple[str, tuple[Instance, ...]]]:
+    """Returns the parts of images in the order of acquisition, each with the names of what parted it.
+
+    A part of a split may hold several passes itself: kernels part first where every slice of two passes has two of them.
+    """
+    if not _fault(images) and not _holds_passes(images):
+        return [("", images)]
+    named, groups = _find_split(images)
+    if len(groups) == 1:
+        return [("", images)]
+    parts = [
+        (f"{named} and {finer}" if finer else named, part) for group in groups for finer, part in _part(group)
+    ]
+    return sorted(parts, key=lambda item: _moment(item[1]))
+
+
 def _fault(group: Sequence[Instance]) -> str:
     """Why a group is no regular stack, "" when it is one; a single image has no fault of its own."""
     if len(group) == 1:
@@ -100,19 +115,31 @@ def _fault(group: Sequence[Instance]) -> str:
         unread = image.number_of_frames > 1 and not image.frame_number
         return f"{image.number_of_frames} frames in one object that cannot be read apart" if unread else ""
     try:
-        stack_slices(Acquisition(series_instance_uid="", part=0, instances=tuple(group)))
+        order = stack_slices(Acquisition(series_instance_uid="", part=0, instances=tuple(group))).order
     except SeriesRefused as refusal:
         return str(refusal).removeprefix(": ")
-    return ""
+    return _tell_shared_numbers(order)
+
+
+def _tell_shared_numbers(order: tuple[Instance, ...]) -> str:
+    """Why a stack is several, "" when it is one: every second (third) slice already bears every image number there is."""
+    numbers = [(instance.instance_number, instance.frame_number) for instance in order]
+    alike = len(numbers) // len(set(numbers))
+    if alike < 2 or len(set(numbers)) < FEWEST_BESIDE or len(numbers) % alike:
+        return ""
+    if any(len(set(numbers[turn::alike])) < len(numbers) // alike for turn in range(alike)):
+        return ""
+    return f"{alike} images of each number between each other: several passes that no attribute separates"
 
 
 def _holds_passes(images: tuple[Instance, ...]) -> bool:
     """Whether a stack that looks regular holds several passes all the same.
 
-    Passes half a step apart lie between each other like the slices of one; a few ranges with a pause between them (chest,
-    then liver) continue each other.
+    Passes or reconstructions half a step apart lie between each other like the slices of one; a few ranges with a pause
+    between them (chest, then liver) continue each other.
     """
-    if any(_cross(groups) and _is_clean(groups) for groups in (split(images) for _, split in _PASS_SPLITS)):
+    splits = (*_PASS_SPLITS, *_RECONSTRUCTION_SPLITS, *_TURN_SPLITS)
+    if any(_cross(groups) and _is_clean(groups) for groups in (split(images) for _, split in splits)):
         return True
     groups = _by_pause(images)
     return 2 <= len(groups) <= MOST_RANGES and min(map(len, groups)) >= FEWEST_IN_RANGE
@@ -125,22 +152,21 @@ def _find_split(images: tuple[Instance, ...]) -> tuple[str, Groups]:
         *_PASS_SPLITS,
         ("AcquisitionTime", _by_time(lambda instance: instance.acquired_at)),
         ("ContentTime", _by_time(lambda instance: instance.content_at)),
-        ("AcquisitionTime", _by_pause),
-        ("ConvolutionKernel", _by(lambda instance: instance.convolution_kernel)),
-        ("SliceThickness", _by(lambda instance: instance.slice_thickness_mm)),
-        ("ImageType", _by(lambda instance: instance.image_type)),
+        (PAUSE, _by_pause),
+        *_RECONSTRUCTION_SPLITS,
     ]
     for name, split in splits:
         groups = split(images)
         if _is_clean(groups):
             return name, groups
-    for (one, first), (two, second) in combinations(splits, 2):
+    for (one, first), (two, second) in permutations(splits, 2):
         groups = [part for group in first(images) for part in second(group)]
         if _is_clean(groups):
             return f"{one} and {two}", groups
-    groups = _by_image_order(images)
-    if _is_clean(groups):
-        return "image order", groups
+    for name, split in _TURN_SPLITS:
+        groups = split(images)
+        if _is_clean(groups):
+            return name, groups
     for name, split in _PASS_SPLITS:
         groups = split(images)
         if _lacks_slices_alone(groups):
@@ -201,6 +227,12 @@ _PASS_SPLITS: tuple[tuple[str, Split], ...] = (
     ("TemporalPositionIdentifier", _by(lambda instance: instance.temporal_position_identifier)),
 )
 """Attributes whose value names the pass."""
+_RECONSTRUCTION_SPLITS: tuple[tuple[str, Split], ...] = (
+    ("ConvolutionKernel", _by(lambda instance: instance.convolution_kernel)),
+    ("SliceThickness", _by(lambda instance: instance.slice_thickness_mm)),
+    ("ImageType", _by(lambda instance: instance.image_type)),
+)
+"""Attributes in which reconstructions of one pass differ."""
 
 
 def _by_time(key: Callable[[Instance], datetime | None]) -> Split:
@@ -236,31 +268,64 @@ def _by_pause(images: Sequence[Instance]) -> Groups:
     return [tuple(group) for group in groups]
 
 
-def _by_image_order(images: Sequence[Instance]) -> Groups:
-    """The n-th image at each position goes to part n; only where every position has the same number of images."""
-    if any(instance.instance_number is None for instance in images):
+def _by_turns(key: Callable[[Instance], float | None], most_copies: int) -> Split:
+    """A split into the n-th images of every so many slices, where each part's values lie before those of the next.
+
+    At one position the n-th image of each is a part; of passes a part of a step apart, every n-th slice. Values that only
+    take turns along the stack, or mix, part nothing: then which image belongs to which pass is not known.
+
+    Args:
+        key: a number or time of the image.
+        most_copies: images at one position, beyond which this says nothing.
+    """
+
+    def split(images: Sequence[Instance]) -> Groups:
+        placed = [
+            (place, value, image)
+            for image in images
+            if (place := _place(image)) and (value := key(image)) is not None
+        ]
+        copies = _copies(images)
+        if len(placed) < len(images) or copies > most_copies:
+            return [tuple(images)]
+        if copies > 1 and len({value for _, value, _ in placed}) < len(placed):
+            return [tuple(images)]
+        placed.sort(key=lambda item: (item[0][::-1], item[1]))
+        for count in range(2, min(MOST_PARTS, len(placed)) + 1) if copies == 1 else [copies]:
+            parts = [placed[turn::count] for turn in range(count)]
+            values = sorted(
+                (min(value for _, value, _ in part), max(value for _, value, _ in part)) for part in parts
+            )
+            enough = copies > 1 or min(map(len, parts)) >= FEWEST_BESIDE
+            if enough and all(after[0] > before[1] for before, after in pairwise(values)):
+                return [tuple(image for _, _, image in part) for part in parts]
         return [tuple(images)]
-    if len({instance.instance_number for instance in images}) < len(images):
-        return [tuple(images)]
-    places: dict[Hashable, list[Instance]] = defaultdict(list)
-    for instance in sorted(images, key=lambda image: image.instance_number or 0):
-        places[_place(instance)].append(instance)
-    if len({len(place) for place in places.values()}) != 1:
-        return [tuple(images)]
-    return [tuple(group) for group in zip(*places.values(), strict=True)]
+
+    return split
 
 
 def _copies(images: Sequence[Instance]) -> int:
     """The largest number of images at one position."""
-    counts: dict[Hashable, int] = defaultdict(int)
-    for instance in images:
-        counts[_place(instance)] += 1
-    return max(counts.values())
+    return max(Counter(map(_place, images)).values())
 
 
-def _place(instance: Instance) -> Hashable:
+def _place(instance: Instance) -> tuple[float, ...] | None:
     """A position to a tenth of a millimetre."""
     return None if instance.position_mm is None else tuple(round(part, 1) for part in instance.position_mm)
+
+
+_TURN_SPLITS: tuple[tuple[str, Split], ...] = (
+    ("AcquisitionNumber", _by_turns(lambda instance: instance.acquisition_number, 1)),
+    ("AcquisitionTime", _by_turns(lambda instance: _stamp(instance.acquired_at), 1)),
+    ("ContentTime", _by_turns(lambda instance: _stamp(instance.content_at), 1)),
+    ("image order", _by_turns(lambda instance: instance.instance_number, MOST_PARTS)),
+)
+"""Values that tell passes a part of a step apart; image numbers also those at the same positions."""
+
+
+def _stamp(moment: datetime | None) -> float | None:
+    """A time as a number."""
+    return None if moment is None else moment.timestamp()
 
 
 def _frame(instance: Instance) -> Hashable:

@@ -7,7 +7,7 @@ import numpy as np
 
 from node.phases.rules import Exclude, Limits, PhaseRules, Words
 from node.phases.texts import fold_text, matches_words
-from node.study import Acquisition, Instance
+from node.study import PAUSE, Acquisition, Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,8 @@ def _exclude_geometry(acquisition: Acquisition, limits: Limits) -> Exclusion | N
         reasons.append(
             f"slices of {first.slice_thickness_mm:g} mm, thicker than {limits.thickest_slice_mm:g}"
         )
+    if reasons and PAUSE in acquisition.split_attributes:
+        reasons.append("a part of a series whose scan was interrupted for more than 15 s")
     if not first.series_instance_uid:
         reasons.append("Series Instance UID is empty: the images cannot be referenced")
     return Exclusion(reason="; ".join(reasons), is_phase=True) if reasons else None

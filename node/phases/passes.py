@@ -10,7 +10,7 @@ from engines.phase import Phase
 from node.phases.rules import STATES, Hounsfield, PhaseRules, StudentT
 from node.phases.texts import SILENT, TextReading, read_study_text, read_text
 from node.phases.timing import PassTime, injection_likelihood, read_times
-from node.study import Acquisition
+from node.study import PAUSE, Acquisition
 
 SAME_PASS_SECONDS = 1.0
 """Two acquisitions whose times overlap within this are reconstructions of one pass: a scanner scans once at a time."""
@@ -209,16 +209,17 @@ def _same_pass(one: Candidate, two: Candidate) -> bool:
     if one.fixed is not None and two.fixed is not None and one.fixed != two.fixed:
         return False
     first, second = one.acquisition.first, two.acquisition.first
-    if first.series_instance_uid == second.series_instance_uid and one.acquisition.parts_are_passes:
+    same_series = first.series_instance_uid == second.series_instance_uid
+    if same_series and one.acquisition.pass_of_series != two.acquisition.pass_of_series:
         return False
     if one.time.span is not None and two.time.span is not None:
         (one_start, one_end), (two_start, two_end) = one.time.span, two.time.span
         slack = (max(one_start, two_start) - min(one_end, two_end)).total_seconds()
         return slack <= SAME_PASS_SECONDS
+    if same_series and not one.acquisition.split_attributes.isdisjoint({"AcquisitionTime", PAUSE}):
+        return False
     if first.irradiation_event_uid and first.irradiation_event_uid == second.irradiation_event_uid:
         return True
-    if one.acquisition.series_instance_uid == two.acquisition.series_instance_uid:
-        return False
     if first.acquisition_number is None or first.acquisition_number != second.acquisition_number:
         return False
     if first.frame_of_reference_uid != second.frame_of_reference_uid or _contradict(one, two):

@@ -118,15 +118,14 @@ def _copied_times(
     acquisitions: Sequence[Acquisition], ranges: Sequence[tuple[datetime, datetime] | None]
 ) -> set[str]:
     """Series whose parts are passes and yet begin at one time: the time was copied to all of them."""
-    seen: set[tuple[str, datetime]] = set()
+    seen: dict[tuple[str, datetime], tuple[object, ...]] = {}
     copied = set()
     for acquisition, times in zip(acquisitions, ranges, strict=True):
         if not acquisition.parts_are_passes or times is None:
             continue
         key = (acquisition.series_instance_uid, times[0])
-        if key in seen:
+        if seen.setdefault(key, acquisition.pass_of_series) != acquisition.pass_of_series:
             copied.add(acquisition.series_instance_uid)
-        seen.add(key)
     return copied
 
 

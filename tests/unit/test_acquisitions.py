@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from node.phases.acquisitions import split_acquisitions
+from node.phases.plan import plan_phases
+from node.phases.rules import load_rules
 from node.study import CT_IMAGE_STORAGE, Instance
 
 T0 = datetime(2024, 5, 17, 9, 0, 0)
@@ -84,6 +86,18 @@ def test_image_order_parts_passes_that_nothing_else_separates():
     made = split_acquisitions(images(30) + images(30, first=31))
     assert numbers(made) == [(1, 30, "image order", ""), (2, 30, "image order", "")]
     assert max(instance.instance_number for instance in made[0].instances) == 30
+
+
+def test_image_numbers_that_mix_the_passes_are_refused():
+    members = images(30) + images(30, first=31)
+    taking_turns = sorted(members, key=lambda image: (image.position_mm[2], image.instance_number))
+    mixed = [(7 * n + 1) % 61 for n in range(60)]
+    for numbered in (range(60), mixed):
+        made = split_acquisitions(
+            [replace(image, instance_number=n) for image, n in zip(taking_turns, numbered, strict=True)]
+        )
+        assert len(made) == 1
+        assert "several passes in one series that no attribute separates" in made[0].refused
 
 
 def test_passes_with_per_slice_times_are_parted_at_the_pause():
@@ -185,6 +199,10 @@ def test_screen_captures_inside_an_image_series_are_a_part_of_their_own():
         ({"acquisition_number": 1}, {"acquisition_number": 2}),
         ({"temporal_position_identifier": 1}, {"temporal_position_identifier": 2}),
         ({"acquired_at": T0}, {"acquired_at": T0 + timedelta(seconds=40)}),
+        ({"acquired_at": T0}, {"acquired_at": T0 + timedelta(seconds=8)}),
+        ({"content_at": T0}, {"content_at": T0 + timedelta(seconds=8)}),
+        ({"convolution_kernel": ("B30f",)}, {"convolution_kernel": ("B40f",)}),
+        ({}, {}),
     ],
 )
 def test_passes_half_a_step_apart_do_not_become_one_volume(one, two):
@@ -201,3 +219,33 @@ def test_pass_that_lacks_a_slice_is_refused_and_the_other_is_not():
     assert (len(first.instances), first.refused) == (30, "")
     assert len(second.instances) == 29
     assert second.refused.startswith("missing slices: 1")
+
+
+def test_passes_half_a_step_apart_with_equal_image_numbers_are_refused():
+    (made,) = split_acquisitions(images(30) + images(30, start=2.5, series="S"))
+    assert (
+        made.refused
+        == "2 images of each number between each other: several passes that no attribute separates"
+    )
+    (chest_and_liver,) = split_acquisitions(images(30) + images(30, start=150.0))
+    assert chest_and_liver.refused == ""
+
+
+def test_passes_half_a_step_apart_are_parted_behind_their_kernels():
+    members = []
+    for place, kernel in enumerate(("B30f", "B70f")):
+        for number, start in enumerate((0.0, 2.5)):
+            first = 1 + 60 * number + 30 * place
+            members += images(30, first=first, start=start, convolution_kernel=(kernel,))
+    made = split_acquisitions(members)
+    assert numbers(made) == [(part, 30, "ConvolutionKernel and image order", "") for part in (1, 2, 3, 4)]
+    assert len({(a.first.convolution_kernel, a.first.position_mm) for a in made}) == 4
+
+
+def test_scan_that_was_interrupted_says_so_where_its_parts_are_too_short():
+    high = images(25, start=100.0, step=4.0, acquired_at=T0)
+    low = images(25, first=26, step=4.0, acquired_at=T0 + timedelta(seconds=20))
+    for finding in plan_phases(split_acquisitions(high + low), {}, load_rules()).findings:
+        assert finding.excluded.startswith(
+            "covers 100 mm, less than 150; a part of a series whose scan was interrupted"
+        )

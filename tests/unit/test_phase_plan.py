@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -313,3 +314,29 @@ def test_frames_in_any_order_are_named_by_their_phase_attribute():
     ]
     plan = plan_phases(split_acquisitions(members), {}, RULES)
     assert chosen(plan) == {A: "S2:1", V: "S2:2", D: "S2:3"}
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_passes_of_one_series_with_two_kernels_are_passes_with_two_reconstructions(copied):
+    members = []
+    for number, kernel in product((2, 3, 4), ("B30f", "B35f")):
+        for instance in series("S2", A if copied else None).instances:
+            uid = f"{instance.sop_instance_uid}.{number}.{kernel}"
+            members.append(
+                replace(
+                    instance, sop_instance_uid=uid, acquisition_number=number, convolution_kernel=(kernel,)
+                )
+            )
+    parts = split_acquisitions([*series("S1", N).instances, *members])
+    assert len(parts) == 7
+    truth = {2: A, 3: V, 4: D, None: N}
+    hounsfield = {
+        part.label: dict(
+            zip(("aorta", "portal_vein"), VESSELS[truth[part.first.acquisition_number]], strict=True)
+        )
+        for part in parts
+    }
+    plan = plan_phases(parts, hounsfield, RULES)
+    found = {frozenset(part.first.acquisition_number for part in members) for members in plan.passes}
+    assert found == {frozenset({number}) for number in truth}
+    assert all(truth[part.first.acquisition_number] == phase for phase, part in plan.chosen.items())
