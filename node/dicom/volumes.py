@@ -35,6 +35,10 @@ _PIXEL_DESCRIPTION = (
     "PixelData",
 )
 """What a CT image needs before its pixels can be read. Source: PS3.3 C.7.6.3 (all of type 1 or 1C), C.8.2.1."""
+_MOST_STORED = 65535
+"""Largest stored value: 16 bits."""
+_MOST_SCALED = 2**31 - 1
+"""What 32 bits hold; no scale of Hounsfield units comes near (OURS)."""
 HIGHEST_HU = 32767
 """Largest value of the int16 volumes; only metal on an extended scale lies above it, and is clipped to it."""
 
@@ -176,6 +180,10 @@ def _scaling(dataset: Dataset, instance: Instance) -> _Scaling:
         raise SeriesRefused(
             f"{instance.sop_instance_uid}: rescale slope {given} and intercept {beside}; expected one number each, "
             "the slope above 0"
+        )
+    if slope * _MOST_STORED + abs(intercept) > _MOST_SCALED:
+        raise SeriesRefused(
+            f"{instance.sop_instance_uid}: rescale slope {slope:g} and intercept {intercept:g} give no Hounsfield units"
         )
     padding = dataset.get("PixelPaddingValue")
     limit = dataset.get("PixelPaddingRangeLimit", padding)

@@ -228,8 +228,8 @@ def test_one_stack_in_two_frames_of_reference_is_refused():
         stack_slices(mixed)
 
 
-@pytest.mark.parametrize("slope", [b"-1", b"0 ", b"1\\1 ", b"one ", b"nan "])
-def test_a_rescale_slope_that_is_no_positive_number_is_refused(written, tmp_path, slope):
+@pytest.mark.parametrize("slope", [b"-1", b"0 ", b"1\\1 ", b"one ", b"nan ", b"100000", b"1e300 "])
+def test_a_rescale_slope_that_is_no_positive_number_or_beyond_any_scale_is_refused(written, tmp_path, slope):
     _, paths = written
     dataset = pydicom.dcmread(paths[2])
     dataset[0x00281053] = RawDataElement(Tag(0x00281053), "DS", len(slope), slope, 0, False, True)
