@@ -18,7 +18,7 @@ from node.storage.jobs import SqliteJobs
 Conf = Annotated[Path | None, typer.Option("--conf", help="Settings file (node.toml).")]
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder of the node.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
-JobId = Annotated[int, typer.Argument(help="Number of the job.")]
+JobId = Annotated[int, typer.Argument(help="Number of the job.", min=1, max=2**63 - 1)]
 
 app = typer.Typer(name="jobs", help="Jobs of the node: list, show, retry, cancel.", no_args_is_help=True)
 

@@ -85,6 +85,11 @@ def test_faults_end_with_their_exit_code_and_remedy(tmp_path, monkeypatch, capsy
     assert len(told.err.splitlines()) >= 2
 
 
+@pytest.mark.parametrize("number", ["0", "99999999999999999999", "first"])
+def test_what_can_be_no_number_of_a_job_is_a_usage_error(tmp_path, number):
+    assert CliRunner().invoke(cli.app, ["jobs", "show", number, "--data", str(tmp_path)]).exit_code == 2
+
+
 def test_every_command_line_of_the_service_unit_and_the_image_exists():
     root = Path(cli.__file__).parent.parent
     unit = (root / "conf" / "mmf-node.service").read_text()
