@@ -1,5 +1,6 @@
 """The result that a job which is assessed again replaces: its own first one, for as long as the archive has it."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -39,15 +40,29 @@ def queue_of(*jobs, stored=()):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A results folder with the objects of one job."""
-    folder = tmp_path_factory.mktemp("made")
+def written(tmp_path_factory):
+    """The objects of one job and the scanner's instance, written once; nobody changes them."""
+    folder = tmp_path_factory.mktemp("written")
     (folder / "scanner").mkdir()
-    write_objects(make_failure(), make_sources(folder / "scanner"), folder / "results" / "1")
-    return folder / "results"
+    sources = make_sources(folder / "scanner")
+    report = write_objects(make_failure(), sources, folder / "1")
+    document = next(entry for entry in report.objects if entry.kind == "SR")
+    return SimpleNamespace(folder=folder / "1", instance=sources.instance, good=document.sop_instance_uid)
 
 
-def test_a_job_that_is_taken_up_again_replaces_its_own_result_after_a_try_that_was_broken_off_too(made):
+@pytest.fixture
+def job_with_result(tmp_path, written):
+    """A results folder of its own with the good result of job 1, which the archive has, and the scanner's instance."""
+    shutil.copytree(written.folder, tmp_path / "results" / "1")
+    return SimpleNamespace(
+        results=tmp_path / "results", instance=written.instance, good=written.good, archive={written.good}
+    )
+
+
+def test_a_job_that_is_taken_up_again_replaces_its_own_result_after_a_try_that_was_broken_off_too(
+    job_with_result,
+):
+    made = job_with_result.results
     report = read_json((made / "1" / "report.json").read_text())
     document = next(entry for entry in report.objects if entry.kind == "SR")
     queue = queue_of(stored=[document.sop_instance_uid])
@@ -60,21 +75,6 @@ def test_a_job_that_is_taken_up_again_replaces_its_own_result_after_a_try_that_w
     assert find_earlier_result(queue, made, replace(JOB, shown_at=None)) is None
     (made / "1" / "replaced.json").write_text("{")
     assert find_earlier_result(queue, made, JOB) is None
-
-
-@pytest.fixture
-def job_with_result(tmp_path):
-    """A results folder with the good result of job 1, which the archive has, and the scanner's instance."""
-    (tmp_path / "scanner").mkdir()
-    sources = make_sources(tmp_path / "scanner")
-    report = write_objects(make_failure(), sources, tmp_path / "results" / "1")
-    document = next(entry for entry in report.objects if entry.kind == "SR")
-    return SimpleNamespace(
-        results=tmp_path / "results",
-        instance=sources.instance,
-        good=document.sop_instance_uid,
-        archive={document.sop_instance_uid},
-    )
 
 
 def fail(given, job, hours, *others, delivered=True):
