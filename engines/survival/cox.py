@@ -261,11 +261,13 @@ def predict_survival(
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         cumulative, error = risk * hazard, risk * np.sqrt(variance)
         width = np.where(cumulative > 0, z * error / cumulative, 0.0)
+        survival = np.exp(-cumulative)
+        low, high = (np.exp(-cumulative * np.exp(side)) for side in (width, -width))
     beyond = np.broadcast_to(when > base.last_time, cumulative.shape)
     return SurvivalPrediction(
-        survival=np.where(beyond, np.nan, np.exp(-cumulative)),
-        low=np.where(beyond, np.nan, np.exp(-cumulative * np.exp(width))),
-        high=np.where(beyond, np.nan, np.exp(-cumulative * np.exp(-width))),
+        survival=np.where(beyond, np.nan, survival),
+        low=np.where(beyond, np.nan, low),
+        high=np.where(beyond, np.nan, high),
         standard_error=np.where(beyond, np.nan, error),
     )
 

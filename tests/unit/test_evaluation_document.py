@@ -92,6 +92,33 @@ def test_no_title_stands_alone_at_the_foot_of_a_page():
         assert [page for page in pages if "2. Second" in page and "Numbers" in page], lines
 
 
+@pytest.mark.parametrize("before", [56, 57, 58, 59])
+def test_notes_stay_with_their_table_and_a_heading_with_its_row(before):
+    rows = tuple(Row(cells=(f"row {k}", "0.5")) for k in range(before))
+    rows += (Row(cells=("a group",), kind=RowKind.HEADING), Row(cells=("its row", "0.7")))
+    table = Table(name="t", title="T", header=("Model", "C"), rows=rows, notes=("first note", "second note"))
+    with pypdfium2.PdfDocument(
+        write_pdf(Document(title="R", subtitle="", sections=(Section(title="S", parts=(table,)),)))
+    ) as pdf:
+        pages = [page.get_textpage().get_text_range() for page in pdf]
+    (last,) = [page for page in pages if "second note" in page]
+    assert all(words in last for words in ("a group", "its row", "first note"))
+
+
+def test_long_names_of_models_do_not_run_into_the_next_panel():
+    outcome = Outcome(np.arange(1.0, 41), np.ones(40, dtype=bool))
+    high = np.arange(40) % 2 == 0
+    groups = split_by_risk(high.astype(float), outcome, 0.5)
+
+    def draw(title):
+        panel = SurvivalPanel(title=title, outcome=outcome, high=high, groups=groups)
+        pixels = np.asarray(Image.open(BytesIO(draw_survival_panels([panel], "OS"))).convert("L"))
+        return pixels[:, pixels.shape[1] // 3 + 12 :]
+
+    assert (draw("a model of a long name " * 8) == 255).all()
+    assert (draw("x" * 200) == 255).all()
+
+
 def test_numbers_at_risk_are_not_cut_off_in_a_single_row_of_panels():
     outcome = Outcome(np.arange(1.0, 41), np.ones(40))
     high = np.arange(40) < 20

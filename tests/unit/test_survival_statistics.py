@@ -1,6 +1,7 @@
 """Survival statistics: behaviour at the edges, properties that must hold, and lifelines as a second witness."""
 
 import csv
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -460,6 +461,15 @@ def test_perfect_prediction_explains_more_brier_than_none():
     flat = np.tile(estimate_survival(outcome).survival[-1], (200, 10))
     assert integrate_brier(good, outcome, times).explained > 0.1
     assert integrate_brier(flat, outcome, times).explained < 0
+
+
+def test_survival_at_an_extreme_score_is_0_without_a_warning():
+    x, outcome = simulate(100, 19)
+    fit = fit_cox(x[:, :1], outcome)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = predict_survival(fit, [[1e6]], (float(np.median(outcome.time)),))
+    assert found.survival[0, 0] == 0
 
 
 def test_calibration_of_the_true_risk_is_good_and_of_a_doubled_log_hazard_is_not():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,7 +120,7 @@ def draw_decision_curves(months: Sequence[tuple[float, Sequence[BenefitLine]]], 
         axes.axhline(0, color=INK, lw=0.8, label="nobody")
         for colour, line in zip(_LINE_COLOURS, lines, strict=False):
             known = [(point.threshold, point.model) for point in line.points if point.model is not None]
-            axes.plot(*zip(*known, strict=True), color=colour, lw=1.1, label=line.model)
+            axes.plot(*zip(*known, strict=True), color=colour, lw=1.1, label=_cut(line.model))
         top = max(0.1, *(point.everyone for line in lines for point in line.points))
         axes.set_ylim(-0.1, top * 1.1)
         axes.set_xlim(0, 1)
@@ -187,6 +188,10 @@ def draw_correlations(found: Correlations, title: str) -> bytes:
     return _png(figure)
 
 
+def _cut(name: str) -> str:
+    return name if len(name) <= _LEGEND_LETTERS else name[: _LEGEND_LETTERS - len(_CUT)] + _CUT
+
+
 def _smooth(values: FloatArray) -> FloatArray:
     """A running median, so that the band of single patients reads as a band."""
     width = max(1, values.size // 20)
@@ -203,7 +208,8 @@ _DARK = 0.55
 
 
 def _draw_panel(axes: "Axes", panel: SurvivalPanel, endpoint: str) -> None:
-    axes.set_title(panel.title, fontsize=7, color=INK, pad=3)
+    title = fill(panel.title, _TITLE_LETTERS, max_lines=2, placeholder=_CUT)
+    axes.set_title(title, fontsize=7, color=INK, pad=3)
     _tidy(axes)
     if panel.groups is None or panel.outcome is None or panel.high is None:
         axes.text(0.5, 0.5, panel.reason, transform=axes.transAxes, ha="center", fontsize=6.5, color=MUTED)
@@ -273,6 +279,9 @@ def _time_ticks(last: float) -> list[float]:
 
 
 _MOST_TICKS = 6
+_TITLE_LETTERS, _LEGEND_LETTERS = 32, 30
+"""What a panel of a third of the page is wide enough for; the tables beside it give the whole name."""
+_CUT = " ..."
 
 
 def _tidy(axes: "Axes") -> None:

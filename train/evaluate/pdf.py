@@ -162,7 +162,7 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
         # A heading stays with the row it heads, and the last row with the notes.
         together = table.rows[place - 1 : place + 1] if row.kind == RowKind.HEADING else (row,)
         needed = sum(_row_height(pdf, each, widths, size) for each in together)
-        if place == len(table.rows):
+        if place - 1 + len(together) == len(table.rows):
             needed += min(_notes_height(pdf, table), _MOST_NOTES_MM)
         if needed > pdf.h - pdf.b_margin - pdf.get_y():
             pdf.add_page(same=True)

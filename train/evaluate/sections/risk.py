@@ -4,7 +4,7 @@ import numpy as np
 
 from train.evaluate import risk_tables
 from train.evaluate.context import Context, Parts
-from train.evaluate.document import Picture, Section
+from train.evaluate.document import Picture, Section, Text
 from train.evaluate.figures import draw_calibration, draw_decision_curves
 from train.evaluate.measures import AUC_MONTHS
 from train.evaluate.published import BENCHMARK_MODEL, ENSEMBLE_MODEL
@@ -23,6 +23,9 @@ def absolute_risk(context: Context, reference: str) -> Section:
     chosen = {reference, context.find(ENSEMBLE_MODEL), context.find(BENCHMARK_MODEL)}
     own = [record for record in context.risks if record.cohort not in FIT_COPIES.values()]
     for endpoint in context.table.endpoints:
+        if not any(record.endpoint == endpoint.name for record in own):
+            parts.append(_unfitted(context, endpoint.name))
+            continue
         parts.append(risk_tables.absolute_risk_table(own, endpoint.name))
         here = [r for r in own if (r.cohort, r.endpoint) == (cohort, endpoint.name)]
         for record in (record for record in here if record.model == reference):
@@ -56,7 +59,24 @@ def specification(context: Context) -> Section:
     """Returns every coefficient and the baseline hazard: of the released model, else of the scores' own Cox models."""
     model = context.evidence.model
     found = list_score_fits(context.fits) if model is None else list_released(model)
+    if not found:
+        return Section(
+            title=SPECIFICATION_TITLE,
+            parts=tuple(_unfitted(context, endpoint.name) for endpoint in context.table.endpoints),
+        )
     return Section(title=SPECIFICATION_TITLE, parts=(coefficient_table(found), baseline_table(found)))
+
+
+def _unfitted(context: Context, endpoint_name: str) -> Text:
+    """Why there is no absolute risk: nothing can be fitted on the cohort that baselines come from."""
+    table = context.table
+    endpoint = next(item for item in table.endpoints if item.name == endpoint_name)
+    rows = table.rows(table.cutoff_cohort) & endpoint.known
+    words = (
+        f"Absolute risk, {endpoint_name}: not estimable. No score can be fitted on the cohort {table.cutoff_cohort}"
+        f" ({int(rows.sum())} patients, {int(endpoint.event[rows].sum())} events)."
+    )
+    return Text(lines=(words,))
 
 
 def _recalibrations(context: Context, reference: str, endpoint_name: str) -> list[Recalibration]:
