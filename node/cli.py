@@ -1,5 +1,6 @@
 """The command line ``mmf-node``: it registers the commands and turns errors into messages and exit codes."""
 
+import sqlite3
 import sys
 
 import typer
@@ -59,6 +60,9 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     except OSError as error:
         typer.echo(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), err=True)
+        sys.exit(EXIT_FAILED)
+    except sqlite3.OperationalError as error:
+        typer.echo(f"the node's database cannot be used now: {error}", err=True)
         sys.exit(EXIT_FAILED)
 
 

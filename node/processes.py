@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -213,12 +214,7 @@ class Household:
             if child.process.is_alive():
                 child.process.kill()
                 child.process.join()
-            self._jobs.recover(
-                self._clock.now(),
-                self._plan.work.assessment_tries,
-                owner=_name_lease(child.role, child.process),
-                blame=False,
-            )
+            self._take_back(child, blame=False)
 
     def _make(self, role: Role) -> _Child:
         """A child on a leash of its own: a killed child cannot hold a lock that others wait for."""
@@ -246,9 +242,19 @@ class Household:
             exit_code=child.process.exitcode,
             in_seconds=round(child.restart_at - moment, 1),
         )
-        owner = _name_lease(child.role, child.process)
-        for job in self._jobs.recover(self._clock.now(), self._plan.work.assessment_tries, owner=owner):
+        for job in self._take_back(child, blame=True):
             log.warning("job taken back from a dead process", job=job.job_id, state=job.state)
+
+    def _take_back(self, child: _Child, *, blame: bool) -> tuple[Job, ...]:
+        """Jobs of a child that is gone; while the database cannot be written (disk full) they wait for their lease's end."""
+        owner = _name_lease(child.role, child.process)
+        try:
+            return self._jobs.recover(
+                self._clock.now(), self._plan.work.assessment_tries, owner=owner, blame=blame
+            )
+        except sqlite3.OperationalError as error:
+            log.error("jobs of a dead process cannot be taken back now", process=owner, error=str(error))
+            return ()
 
 
 def run_child(plan: ServicePlan, role: Role, leash: Connection) -> None:

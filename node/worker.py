@@ -234,7 +234,8 @@ def _gate(job: Job, sentence: str) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception(sentence, job=job.job_id, study=job.study_instance_uid)
-        raise WorkFailed(f"{type(error).__name__}: {error}") from error
+        told = str(error).partition("\nTraceback")[0]  # pydicom puts one into the message
+        raise WorkFailed(f"{type(error).__name__}: {told}") from error
 
 
 def _describe(error: MmfError) -> str:

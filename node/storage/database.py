@@ -59,14 +59,15 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def write_transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Holds the write lock from the first statement on; commits at the end, rolls back when an error passes."""
+    """Holds the write lock from the first statement on; commits at the end, rolls back when that fails or an error passes."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite has ended it by itself where the disk is full
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def back_up_database(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -162,6 +163,23 @@ def test_a_killed_worker_comes_back_and_its_job_is_done_once(open_service, archi
     assert archive.count() == 1
     with SqliteJobs(service.plan.database) as jobs:
         assert any("is gone" in move.detail for move in jobs.history(job.job_id))
+
+
+def test_a_process_that_dies_while_the_database_cannot_be_written_does_not_end_the_node(
+    open_service, tmp_path, wait, monkeypatch
+):
+    service = open_service()
+
+    def full(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    before = {child.pid for child in children_of_this_process()}
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(SqliteJobs, "recover", full)
+        os.kill(min(before), signal.SIGKILL)
+        wait(lambda: {child.pid for child in children_of_this_process()} - before, 60, "another process")
+    send_objects(save_study(tmp_path, 1), service.peer, SENDER)
+    wait_for_done(service, wait, 1)
 
 
 def test_two_nodes_do_not_share_a_data_folder(open_service):

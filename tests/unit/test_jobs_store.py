@@ -13,7 +13,13 @@ from node.errors import JobMoveRefused, SettingsRefused
 from node.job import JobState
 from node.ports import Answer, Conclusion, Delivery
 from node.storage import jobs as jobs_module
-from node.storage.database import decode_time, encode_time, open_database, schema_version
+from node.storage.database import (
+    decode_time,
+    encode_time,
+    open_database,
+    schema_version,
+    write_transaction,
+)
 from node.storage.jobs import SqliteJobs
 from node.testing import FakeClock
 
@@ -212,6 +218,22 @@ def test_the_database_is_durable_and_of_the_newest_schema(database):
     modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
     assert set(modes) == {"node.sqlite", "node.sqlite-wal", "node.sqlite-shm"}
     assert set(modes.values()) == {0o640}
+    connection.close()
+
+
+def test_a_commit_that_fails_leaves_the_connection_fit_for_the_next_transaction(database):
+    connection = open_database(database)
+
+    def fail_at_the_commit():  # as on a full disk
+        with write_transaction(connection):
+            connection.execute("PRAGMA defer_foreign_keys = ON")
+            connection.execute("INSERT INTO job_move VALUES (7, '', 'DONE', '')")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        fail_at_the_commit()
+    with write_transaction(connection):
+        connection.execute("INSERT INTO study VALUES ('2.25.1', 1, 0, '')")
+    assert connection.execute("SELECT count(*) FROM job_move").fetchone()[0] == 0
     connection.close()
 
 

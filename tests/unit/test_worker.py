@@ -90,6 +90,11 @@ def test_an_assessment_that_fails_is_tried_again_and_then_shelved_with_the_reaso
     assert str(error) in job.error
 
 
+def test_a_trace_within_the_message_of_an_error_is_for_the_log_alone(worker):
+    error = OSError("No space left on device\nTraceback (most recent call last):\n  File ...")
+    assert worker.assess_next(assess_raising(error)).error == "OSError: No space left on device"
+
+
 def test_an_archive_that_is_down_is_tried_with_growing_pauses_then_shelved_and_retry_works(
     worker, clock, objects
 ):
