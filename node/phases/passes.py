@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -99,16 +100,19 @@ def read_candidates(
 def group_passes(candidates: Sequence[Candidate], rules: PhaseRules) -> Passes:
     """Returns the passes of one study in the order of acquisition.
 
-    Reconstructions of one pass share an Irradiation Event UID, or overlap in acquisition time; without times they share the
-    acquisition number, positions and frame of reference and do not contradict each other in text or pixels; or they call
+    Reconstructions of one pass share an Irradiation Event UID, or overlap in acquisition time; without times they share
+    positions, frame of reference and an acquisition number that tells passes apart in this study; or they call
     themselves a reconstruction, say nothing else, and follow the series they are made of.
     """
+    candidates = _doubt_copied_times(candidates)
     order_from = _order_from(candidates)
+    numbers = _telling_numbers(candidates)
     ordered = sorted(candidates, key=lambda candidate: _rank(candidate, order_from))
     groups: list[list[Candidate]] = []
     for candidate in ordered:
         home = next(
-            (group for group in groups if any(_same_pass(candidate, member) for member in group)), None
+            (group for group in groups if any(_same_pass(candidate, member, numbers) for member in group)),
+            None,
         )
         if home is None and groups and _follows(candidate, groups[-1][-1]):
             home = groups[-1]
@@ -204,8 +208,56 @@ def _rank(candidate: Candidate, order_from: str) -> tuple[float, float, float, i
     return series, number, 0.0, candidate.acquisition.part
 
 
-def _same_pass(one: Candidate, two: Candidate) -> bool:
-    """Whether two acquisitions are reconstructions of one pass."""
+def _doubt_copied_times(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Takes back the times of acquisitions that were scanned at one time and yet are different passes by text or pixels.
+
+    Pixels of equal acquisition numbers may differ: a vessel may be measured in the chest and in the abdomen.
+    """
+    copied: set[str] = set()
+    for one, two in combinations(candidates, 2):
+        if None in (one.time.span, two.time.span) or _scanned_apart(one, two):
+            continue
+        number = one.acquisition.first.acquisition_number
+        alike = number is not None and number == two.acquisition.first.acquisition_number
+        if _differ_in_text(one, two) or (not alike and _differ_in_pixels(one, two)):
+            copied |= {one.acquisition.label, two.acquisition.label}
+    doubt = PassTime(doubts=("acquisition time is that of another pass too",))
+    return tuple(
+        replace(candidate, time=doubt) if candidate.acquisition.label in copied else candidate
+        for candidate in candidates
+    )
+
+
+def _telling_numbers(candidates: Sequence[Candidate]) -> frozenset[int]:
+    """The acquisition numbers whose bearers may be one pass: no two of them were scanned apart, or contradict each other.
+
+    Some scanners and archives give one number to all.
+    """
+    bearers: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        number = candidate.acquisition.first.acquisition_number
+        if number is not None:
+            bearers.setdefault(number, []).append(candidate)
+    return frozenset(
+        number
+        for number, group in bearers.items()
+        if not any(
+            _differ_in_text(one, two) or _differ_in_pixels(one, two) or _scanned_apart(one, two)
+            for one, two in combinations(group, 2)
+        )
+    )
+
+
+def _scanned_apart(one: Candidate, two: Candidate) -> bool:
+    """Whether the times of two acquisitions are known and do not overlap."""
+    if one.time.span is None or two.time.span is None:
+        return False
+    (one_start, one_end), (two_start, two_end) = one.time.span, two.time.span
+    return (max(one_start, two_start) - min(one_end, two_end)).total_seconds() > SAME_PASS_SECONDS
+
+
+def _same_pass(one: Candidate, two: Candidate, numbers: frozenset[int]) -> bool:
+    """Whether two acquisitions are reconstructions of one pass, with the numbers that tell passes apart."""
     if one.fixed is not None and two.fixed is not None and one.fixed != two.fixed:
         return False
     first, second = one.acquisition.first, two.acquisition.first
@@ -213,24 +265,25 @@ def _same_pass(one: Candidate, two: Candidate) -> bool:
     if same_series and one.acquisition.pass_of_series != two.acquisition.pass_of_series:
         return False
     if one.time.span is not None and two.time.span is not None:
-        (one_start, one_end), (two_start, two_end) = one.time.span, two.time.span
-        slack = (max(one_start, two_start) - min(one_end, two_end)).total_seconds()
-        return slack <= SAME_PASS_SECONDS
+        return not _scanned_apart(one, two)
     if same_series and not one.acquisition.split_attributes.isdisjoint({"AcquisitionTime", PAUSE}):
         return False
     if first.irradiation_event_uid and first.irradiation_event_uid == second.irradiation_event_uid:
         return True
-    if first.acquisition_number is None or first.acquisition_number != second.acquisition_number:
+    if first.acquisition_number != second.acquisition_number or first.acquisition_number not in numbers:
         return False
-    if first.frame_of_reference_uid != second.frame_of_reference_uid or _contradict(one, two):
+    if first.frame_of_reference_uid != second.frame_of_reference_uid:
         return False
     return first.position_mm is not None and _overlap(one.acquisition, two.acquisition)
 
 
-def _contradict(one: Candidate, two: Candidate) -> bool:
-    """Whether texts name different phases or vessels differ too much for one pass."""
-    if one.text.phase is not None and two.text.phase is not None and one.text.phase != two.text.phase:
-        return True
+def _differ_in_text(one: Candidate, two: Candidate) -> bool:
+    """Whether texts name different phases."""
+    return one.text.phase is not None and two.text.phase is not None and one.text.phase != two.text.phase
+
+
+def _differ_in_pixels(one: Candidate, two: Candidate) -> bool:
+    """Whether vessels differ too much for one pass."""
     shared = set(one.hounsfield) & set(two.hounsfield) & set(VESSELS)
     return any(abs(one.hounsfield[name] - two.hounsfield[name]) > SAME_PASS_HU for name in shared)
 

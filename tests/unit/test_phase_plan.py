@@ -340,3 +340,30 @@ def test_passes_of_one_series_with_two_kernels_are_passes_with_two_reconstructio
     found = {frozenset(part.first.acquisition_number for part in members) for members in plan.passes}
     assert found == {frozenset({number}) for number in truth}
     assert all(truth[part.first.acquisition_number] == phase for phase, part in plan.chosen.items())
+
+
+def pass_labels(plan) -> list[set[str]]:
+    return [{acquisition.label for acquisition in members} for members in plan.passes]
+
+
+def test_one_acquisition_number_for_all_series_joins_no_passes():
+    numbered = {"acquisition_number": 1}
+    untimed = series("S5", **numbered)
+    timed = [series("S2", N, **numbered), series("S3", A, **numbered), series("S4", V, **numbered)]
+    plan = plan_phases([*timed, untimed], {}, RULES)
+    assert all(len(labels) == 1 for labels in pass_labels(plan))
+
+
+def test_series_without_times_join_the_pass_of_their_number():
+    pairs = [series(f"S{n}", acquisition_number=number) for n, number in ((2, 1), (3, 1), (4, 2), (5, 2))]
+    assert pass_labels(plan_phases(pairs, {}, RULES)) == [{"S2", "S3"}, {"S4", "S5"}]
+
+
+def test_time_that_was_copied_to_another_pass_is_not_believed():
+    native = series("S1", N, acquisition_number=1)
+    arterial, copied = series("S2", A, acquisition_number=2), series("S3", A, acquisition_number=3)
+    plan = plan_phases([native, arterial, copied], vessels(S1=N, S2=A, S3=V), RULES)
+    assert pass_labels(plan) == [{"S1"}, {"S2"}, {"S3"}]
+    assert finding(plan, "S3").phase in (V, None)
+    assert "acquisition time is that of another pass too" in finding(plan, "S2").reasons
+    assert pass_labels(plan_phases([native, arterial, copied], {}, RULES)) == [{"S1"}, {"S2", "S3"}]
