@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import cycle
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -113,14 +114,17 @@ def draw_calibration(calibrations: Sequence[Calibration], title: str) -> bytes:
 def draw_decision_curves(months: Sequence[tuple[float, Sequence[BenefitLine]]], title: str) -> bytes:
     """Returns a PNG of net benefit against threshold, one panel a month, with acting on everyone and on nobody."""
     figure = _figure(2.6)
+    fullest = sorted(months, key=lambda month: -len(month[1]))
+    models = dict.fromkeys(line.model for _, lines in fullest for line in lines)
+    colours = dict(zip(models, cycle(_LINE_COLOURS), strict=False))
     for place, (month, lines) in enumerate(months):
         axes = figure.add_subplot(1, max(len(months), _COLUMNS), place + 1)
         everyone = [(point.threshold, point.everyone) for point in lines[0].points]
         axes.plot(*zip(*everyone, strict=True), color=MUTED, lw=0.9, ls="--", label="everyone")
         axes.axhline(0, color=INK, lw=0.8, label="nobody")
-        for colour, line in zip(_LINE_COLOURS, lines, strict=False):
+        for line in lines:
             known = [(point.threshold, point.model) for point in line.points if point.model is not None]
-            axes.plot(*zip(*known, strict=True), color=colour, lw=1.1, label=_cut(line.model))
+            axes.plot(*zip(*known, strict=True), color=colours[line.model], lw=1.1, label=_cut(line.model))
         top = max(0.1, *(point.everyone for line in lines for point in line.points))
         axes.set_ylim(-0.1, top * 1.1)
         axes.set_xlim(0, 1)
@@ -279,7 +283,7 @@ def _time_ticks(last: float) -> list[float]:
 
 
 _MOST_TICKS = 6
-_TITLE_LETTERS, _LEGEND_LETTERS = 32, 30
+_TITLE_LETTERS, _LEGEND_LETTERS = 38, 30
 """What a panel of a third of the page is wide enough for; the tables beside it give the whole name."""
 _CUT = " ..."
 
