@@ -19,6 +19,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def seal_case(case: Case, identity: CaseIdentity, contents: Iterable[Path] | Non
         },
         "files": files,
     }
-    jsonschema.validate(content, json.loads(_SCHEMA_PATH.read_text(encoding="utf-8")))
+    _validator().validate(content)
     write_json(content, case.folder / "case.json")
 
 
@@ -273,7 +274,7 @@ def check_case(folder: Path, only: Collection[str] | None = None) -> tuple[Case,
     path = folder / "case.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema.validate(content, json.loads(_SCHEMA_PATH.read_text(encoding="utf-8")))
+        _validator().validate(content)
     except FileNotFoundError:
         raise CaseRefused(f"{folder} is not a case folder: case.json is missing") from None
     except ValueError as error:
@@ -299,6 +300,11 @@ def check_case(folder: Path, only: Collection[str] | None = None) -> tuple[Case,
         phases={Phase(word): PhaseSource(**source) for word, source in content["phases"].items()},
     )
     return Case(folder=folder), identity
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(_SCHEMA_PATH.read_text(encoding="utf-8")))
 
 
 def list_cases(cohort: Path) -> list[Path]:

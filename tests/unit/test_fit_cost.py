@@ -60,7 +60,7 @@ def test_a_fit_on_a_cpu_is_measured_on_the_one_thread_it_trains_with(observed):
     recipe = Recipe(
         name="small",
         settings=dict.fromkeys(NetworkName, SMALL),
-        schedules=dict.fromkeys(NetworkName, Schedule(epochs=25)),
+        schedules=dict.fromkeys(NetworkName, Schedule(epochs=25, batch_size=2)),
     )
     plan = replace(FIT_PLAN, recipe=recipe)
     before = torch.get_num_threads()
