@@ -34,11 +34,11 @@ def observed(monkeypatch):
 
 
 def test_the_median_of_three_steps_is_the_time_of_a_case(observed):
-    schedule = Schedule(epochs=25, batch_size=8)
+    schedule = Schedule(epochs=25, batch_size=4)
     found = estimate_run(NetworkName.NETWORK1, SMALL, schedule, CaseCounts(training=30, validation=0), "cpu")
     assert len(observed) == 1 + TIMED_STEPS
-    assert found.seconds_a_case == 2 / 8, "a step of the schedule's batch, where it is small"
-    assert found.hours == pytest.approx(25 * 30 * (2 / 8) / 3600)
+    assert found.seconds_a_case == 2 / 4, "a step of the schedule's batch, where it is small"
+    assert found.hours == pytest.approx(25 * 30 * (2 / 4) / 3600)
 
 
 @pytest.mark.parametrize(
