@@ -1,6 +1,7 @@
 """Reads a table of series descriptions and plans phases from them alone, study by study."""
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,4 +95,4 @@ def _read_row(row: dict[str, str | None], index: int, path: Path) -> Acquisition
 def _integer(text: str | None) -> int | None:
     """A whole number, None when there is none."""
     text = (text or "").strip()
-    return int(text) if text.lstrip("-").isdigit() else None
+    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else None

@@ -147,7 +147,7 @@ def hounsfield_likelihood(hounsfield: Mapping[str, float], rules: Hounsfield) ->
     seen = (aorta, portal) if portal is not None and math.isfinite(portal) else (aorta,)
     logs = np.array([_log_student(seen, getattr(rules, state), rules.degrees_of_freedom) for state in STATES])
     if len(seen) == 1:
-        logs += np.log([rules.portal_vein_unseen[state] for state in STATES])
+        logs += np.log(_by_state(rules.portal_vein_unseen))
     delayed, portal_venous = STATES.index(Phase.DELAYED.value), STATES.index(Phase.PORTAL_VENOUS.value)
     logs[delayed] = min(logs[delayed], logs[portal_venous])
     scaled: list[float] = np.exp(rules.weight * (logs - logs.max())).tolist()
@@ -431,7 +431,7 @@ def _attribute(group: tuple[Candidate, ...], rules: PhaseRules, reasons: list[st
     (word,) = words
     reasons.append(f"Contrast/Bolus Agent Phase is {word}")
     row = rules.attribute[word]
-    return tuple(row.get(state, row["other"]) for state in STATES)
+    return _by_state(row)
 
 
 def _agent(
@@ -442,4 +442,9 @@ def _agent(
         return SILENT.likelihood
     reasons.append("no contrast agent named, other series of the study name one")
     row = rules.agent.empty_elsewhere_filled
-    return tuple(row.get(state, row["other"]) for state in STATES)
+    return _by_state(row)
+
+
+def _by_state(row: Mapping[str, float]) -> Vector:
+    """The vector of a row of the rules, in which ``other`` stands for the states that are not named."""
+    return tuple(row[state] if state in row else row["other"] for state in STATES)

@@ -1,11 +1,12 @@
 """The rules of phase recognition, read from conf/phases.toml and checked as a whole."""
 
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engines.configuration import find_conf
 from engines.errors import InvalidInput
@@ -18,6 +19,28 @@ STATES: tuple[str, ...] = (*(phase.value for phase in Phase), OTHER)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _check_pattern(pattern: str) -> str:
+    """Refuses what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as fault:
+        raise ValueError(f"'{pattern}' is no regular expression: {fault}") from fault
+    return pattern
+
+
+def _check_states(row: dict[str, float]) -> dict[str, float]:
+    """Refuses a row that names no probability for some state."""
+    missing = [state for state in STATES if state not in row]
+    if missing and "other" not in row:
+        raise ValueError(f"must name {', '.join(missing)}, or other")
+    return row
+
+
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+ByState = Annotated[dict[str, Probability], AfterValidator(_check_states)]
+"""Probabilities by state; ``other`` stands for those not named."""
 
 
 class Strength(StrEnum):
@@ -116,13 +139,20 @@ class StudentT(_Rules):
     scale_hu2: tuple[tuple[float, float], tuple[float, float]]
     degrees_of_freedom: Positive | None = None
 
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        (aorta, shared), (again, portal) = self.scale_hu2
+        if shared != again or min(aorta, portal) <= 0.0 or aorta * portal <= shared * shared:
+            raise ValueError(f"scale_hu2 must be symmetric and positive definite, got {self.scale_hu2}")
+        return self
+
 
 class Hounsfield(_Rules):
     """Distribution of vessel HU by state."""
 
     degrees_of_freedom: Positive
     weight: Probability
-    portal_vein_unseen: dict[str, Probability]
+    portal_vein_unseen: ByState
     PRE_CONTRAST: StudentT
     ARTERIAL: StudentT
     PORTAL_VENOUS: StudentT
@@ -133,7 +163,7 @@ class Hounsfield(_Rules):
 class Agent(_Rules):
     """What an empty Contrast/Bolus Agent says where other passes of the study have one."""
 
-    empty_elsewhere_filled: dict[str, Probability]
+    empty_elsewhere_filled: ByState
 
 
 class StudyText(_Rules):
@@ -148,7 +178,7 @@ class Words(_Rules):
 
     words: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
     language: str = ""
     source: str = ""
 
@@ -198,14 +228,14 @@ class Exclude(Words):
     body_parts: tuple[str, ...] = ()
     unless_words: tuple[str, ...] = ()
     unless_parts: tuple[str, ...] = ()
-    unless_patterns: tuple[str, ...] = ()
+    unless_patterns: tuple[Pattern, ...] = ()
 
 
 class Kernels(_Rules):
     """Regular expressions of convolution kernels."""
 
-    sharp: tuple[str, ...]
-    soft: tuple[str, ...]
+    sharp: tuple[Pattern, ...]
+    soft: tuple[Pattern, ...]
 
 
 class Choice(_Rules):
@@ -226,7 +256,7 @@ class PhaseRules(_Rules):
     sequence: Sequence
     injection: Injection
     hounsfield: Hounsfield
-    attribute: dict[str, dict[str, Probability]]
+    attribute: dict[str, ByState]
     study: StudyText
     agent: Agent
     text: Text
@@ -252,4 +282,8 @@ def load_rules(path: Path | None = None) -> PhaseRules:
         raise InvalidInput(f"{found} is not TOML: {fault}") from fault
     except ValidationError as fault:
         lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]
-        raise InvalidInput(f"{found.name} has {len(lines)} faults:\n" + "\n".join(lines)) from fault
+        if any(error["type"] == "missing" for error in fault.errors()):
+            lines.append(
+                "what is missing may be newer than this file: copy it from the conf/phases.toml of this version"
+            )
+        raise InvalidInput(f"{found.name} has {fault.error_count()} faults:\n" + "\n".join(lines)) from fault

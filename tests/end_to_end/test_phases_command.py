@@ -144,6 +144,15 @@ def test_table_with_byte_order_mark_quotes_and_no_rows_is_read(tmp_path, run):
     assert parse(run("--series-csv", table, "--json")) == []
 
 
+def test_numbers_that_are_none_are_not_known(tmp_path, run):
+    table = tmp_path / "series.csv"
+    rows = [f"P,2020,art,{number}" for number in ("abc", "\N{SUPERSCRIPT TWO}", "--3", "9" * 5000, "")]
+    table.write_text(
+        "\n".join(["patient,study_date,series_description,series_number", *rows]), encoding="utf-8"
+    )
+    assert len(parse(run("--series-csv", table, "--json"))) == 5
+
+
 def test_rows_without_real_patients_are_read_each_by_itself(tmp_path, run):
     table = tmp_path / "series.csv"
     rows = [f"X,1900,{word}" for word in ("delay", "portal", "arterial", "nativ") * 20]

@@ -145,6 +145,41 @@ def test_rules_with_faults_are_refused_with_every_fault_named(tmp_path):
         load_rules(path)
 
 
+def test_older_rules_say_what_they_lack_and_where_to_copy_it_from(tmp_path):
+    from engines.configuration import find_conf
+
+    text = find_conf("phases.toml").read_text()
+    start = text.index("[study]")
+    path = tmp_path / "phases.toml"
+    path.write_text(text[:start] + text[text.index("[agent]", start) :])
+    with pytest.raises(
+        InvalidInput, match=r"(?s)1 faults:\nstudy: Field required\nwhat is missing may be newer"
+    ) as caught:
+        load_rules(path)
+    assert "copy it from the conf/phases.toml of this version" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("'AB50']", "'[']", r"kernels.soft.*no regular expression"),
+        ("patterns = ['w/o", "patterns = ['(', 'w/o", r"text.says.0.patterns.*no regular expression"),
+        (", OTHER = 0.5 }", " }", r"portal_vein_unseen: .*must name OTHER"),
+        ("PRE_CONTRAST = 0.01, other = 1.0 }", "PRE_CONTRAST = 0.01 }", r"attribute.POST_CONTRAST: .*must name ARTERIAL"),
+        ("[[31.4, 18.4], [18.4, 26.5]]", "[[0.0, 0.0], [0.0, 0.0]]", r"positive definite"),
+    ],
+)  # fmt: skip
+def test_rules_that_would_fail_at_a_later_study_are_refused_when_read(tmp_path, old, new, fault):
+    from engines.configuration import find_conf
+
+    text = find_conf("phases.toml").read_text()
+    assert text.count(old) == 1
+    path = tmp_path / "phases.toml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InvalidInput, match=fault):
+        load_rules(path)
+
+
 def test_site_adds_a_word_without_touching_code(tmp_path):
     from engines.configuration import find_conf
 
