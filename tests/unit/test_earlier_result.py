@@ -16,7 +16,7 @@ from node.report.record import Status
 from node.results import Failure, find_earlier_result, write_failure
 from node.study import Study
 from node.succession import list_replaced, tell_replacement
-from tests.report_study import make_failure, make_sources
+from tests.report_study import ct_header, make_failure, make_sources
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 JOB = Job(
@@ -44,7 +44,7 @@ def written(tmp_path_factory):
     """The objects of one job and the scanner's instance, written once; nobody changes them."""
     folder = tmp_path_factory.mktemp("written")
     (folder / "scanner").mkdir()
-    sources = make_sources(folder / "scanner")
+    sources = make_sources(folder / "scanner", ct_header("Latin^Letters"))  # others cost a font a report
     report = write_objects(make_failure(), sources, folder / "1")
     document = next(entry for entry in report.objects if entry.kind == "SR")
     return SimpleNamespace(folder=folder / "1", instance=sources.instance, good=document.sop_instance_uid)
