@@ -159,8 +159,10 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     head = Row(cells=table.header, kind=RowKind.HEADING)
     _table_row(pdf, head, widths, size, "B", _SHADE)
     for place, row in enumerate(table.rows, start=1):
-        # A heading stays with the row it heads, and the last row with the notes.
-        together = table.rows[place - 1 : place + 1] if row.kind == RowKind.HEADING else (row,)
+        # A heading stays with the row it heads, a row with what was published of it, and the last row with the notes.
+        following = table.rows[place : place + 1]
+        one = row.kind == RowKind.HEADING or any(each.kind == RowKind.PUBLISHED for each in following)
+        together = (row, *following) if one else (row,)
         needed = sum(_row_height(pdf, each, widths, size) for each in together)
         if place - 1 + len(together) == len(table.rows):
             needed += min(_notes_height(pdf, table), _MOST_NOTES_MM)
