@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 
 import psutil
@@ -131,7 +132,12 @@ def wait_for_done(service, wait, count, seconds=60):
 
 
 def children_of_this_process():
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended, and may wait for its parent to notice
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_study_is_received_assessed_and_delivered_and_everyone_ends_in_order(
