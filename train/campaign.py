@@ -147,9 +147,7 @@ def write_run(
         )
         parameters = sum(parameter.numel() for parameter in network.parameters())
         with refuse_full_device(f"{trained.name.value}: scoring on {device}"):
-            scores[selection] = score_cases(
-                network.to(device), data.inputs, rows, trained.schedule.batch_size
-            )
+            scores[selection] = score_cases(network.to(device), data.inputs, rows)
     _write_history(folder / "history.csv", trained.history)
     _write_scores(folder / "scores.csv", scores, data)
     validation = data.rows(Split.VALIDATION)

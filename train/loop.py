@@ -86,7 +86,7 @@ class TrainedNetwork:
 
     def score(self, data: TrainingData, rows: IntArray, selection: Selection = Selection.COMBINED) -> Scores:
         """Returns the scores of some rows of a cohort."""
-        return score_cases(self.network(selection), data.inputs, rows, self.schedule.batch_size)
+        return score_cases(self.network(selection), data.inputs, rows)
 
 
 def train_network(
@@ -229,9 +229,8 @@ class _Run:
     def finish(self) -> TrainedNetwork:
         """Returns what was learned; the unsupervised rival gets its ridge Cox heads now."""
         if self.name is NetworkName.UNSUPERVISED:
-            batch = self.schedule.batch_size
-            fit_ridge_heads(self.network, self.data, self.training_rows, batch)
-            scores = score_cases(self.network, self.data.inputs, self.validation_rows, batch)
+            fit_ridge_heads(self.network, self.data, self.training_rows)
+            scores = score_cases(self.network, self.data.inputs, self.validation_rows)
             c_index = measure_c(scores, self.data, self.validation_rows)
             self.history[-1] = replace(self.history[-1], c_index=c_index)
             self.states = {selection: self._state() for selection in Selection}

@@ -12,19 +12,16 @@ RIDGE = 10.0
 SMALLEST_SPREAD = 1e-6
 
 
-def fit_ridge_heads(
-    network: RiskNetwork, data: TrainingData, rows: IntArray, batch_size: int = 16, ridge: float = RIDGE
-) -> None:
+def fit_ridge_heads(network: RiskNetwork, data: TrainingData, rows: IntArray, ridge: float = RIDGE) -> None:
     """Sets the OS and PFS heads to the coefficients of ridge Cox regressions on the network's features.
 
     Args:
         network: whose features are a linear predictor's inputs.
         data: the cohort.
         rows: training rows; those without follow-up of an endpoint do not take part in it.
-        batch_size: cases at once.
         ridge: penalty ridge / 2 * sum(variance_j * coefficient_j^2).
     """
-    features = extract_features(network, data, rows, batch_size)
+    features = extract_features(network, data, rows)
     place = {int(row): index for index, row in enumerate(rows)}
     for endpoint, head in (("os", network.heads.os), ("pfs", network.heads.pfs)):
         outcome, known = data.outcome(endpoint, rows)
