@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -28,7 +29,7 @@ from node.errors import SettingsRefused
 from node.job import Job
 from node.nightly import NightlyPlan, NightlyTraining
 from node.ports import Assess, Destination, TellFailure
-from node.schedule import Caretaker, keep_results, start_schedule
+from node.schedule import Caretaker, keep_results, revive_chores, start_schedule
 from node.storage.inbox import FOLDER_MODE, FolderInbox
 from node.storage.jobs import SqliteJobs
 from node.worker import Worker, WorkRules, name_worker, work_until
@@ -152,7 +153,7 @@ def serve(plan: ServicePlan, ready: Callable[[int], None], stop: threading.Event
                 try:
                     household.start()
                     ready(listener.port)
-                    household.watch(stopped)
+                    household.watch(stopped, partial(revive_chores, schedule))
                 finally:
                     listener.stop()
                     if nightly is not None:
@@ -187,12 +188,18 @@ class Household:
         for child in self._children:
             self._begin(child)
 
-    def watch(self, stopped: Connection) -> None:
-        """Restarts children that die, and takes their jobs back at once, until ``stopped`` can be read."""
+    def watch(self, stopped: Connection, meanwhile: Callable[[], None]) -> None:
+        """Restarts children that die, and takes their jobs back at once, until ``stopped`` can be read.
+
+        Args:
+            stopped: ends the watch.
+            meanwhile: done every half second whatever the clock of the machine says.
+        """
         while True:
             alive = [child.process.sentinel for child in self._children if child.restart_at is None]
             if stopped in wait([*alive, stopped], timeout=0.5):
                 return
+            meanwhile()
             moment = time.monotonic()
             for child in self._children:
                 if child.restart_at is None and not child.process.is_alive():

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -137,3 +137,14 @@ def start_schedule(caretaker: Caretaker, nightly: NightlyTraining | None = None)
         add_nightly(scheduler, nightly)
     scheduler.start()
     return scheduler
+
+
+def revive_chores(scheduler: BackgroundScheduler) -> None:
+    """Makes chores due that a clock put back would leave alone until it is where it was: the schedule goes by that clock."""
+    now = datetime.now(UTC)
+    for job in scheduler.get_jobs():
+        if (
+            isinstance(job.trigger, IntervalTrigger)
+            and job.next_run_time > now + job.trigger.interval + CLOCK_TOLERANCE
+        ):
+            job.modify(next_run_time=now)

@@ -1,6 +1,6 @@
 """The chores by the clock: closing studies, taking back leases, cleaning."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +8,7 @@ from node.completeness import CompletenessRules, Traffic
 from node.dicom.reception.accept import Acceptance, Origin, read_stored
 from node.dicom.reception.command import Command
 from node.job import JobState
-from node.schedule import Caretaker
+from node.schedule import CLOCK_TOLERANCE, Caretaker, revive_chores, start_schedule
 from node.storage.inbox import FolderInbox, Sender
 from node.storage.jobs import SqliteJobs
 from node.testing import FakeClock, SyntheticSlice, encode_dataset, make_slice
@@ -135,6 +135,23 @@ def test_a_clock_that_was_put_back_delays_neither_open_studies_nor_jobs(house):
     house.clock.advance(30)
     (late,) = house.caretaker.close_studies()
     assert late.study_instance_uid == "2.25.1002"
+
+
+def test_a_clock_that_was_put_back_does_not_stop_the_schedule(house):
+    schedule = start_schedule(house.caretaker)
+    try:
+        schedule.pause()
+        usual = datetime.now(UTC) + timedelta(minutes=30)
+        schedule.modify_job("clean", next_run_time=usual)
+        revive_chores(schedule)
+        assert schedule.get_job("clean").next_run_time == usual, "it is due within its hour"
+        for job in schedule.get_jobs():  # what the clock leaves when it is put back by two hours
+            job.modify(next_run_time=datetime.now(UTC) + job.trigger.interval + timedelta(hours=2))
+        revive_chores(schedule)
+        assert len(schedule.get_jobs()) == 5
+        assert all(job.next_run_time <= datetime.now(UTC) + CLOCK_TOLERANCE for job in schedule.get_jobs())
+    finally:
+        schedule.shutdown()
 
 
 def test_finished_studies_go_after_their_days_and_unfinished_ones_stay(house):
