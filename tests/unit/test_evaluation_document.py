@@ -106,6 +106,21 @@ def test_notes_stay_with_their_table_and_a_heading_with_its_row(before):
     assert all(words in last for words in ("a group", "its row", "first note"))
 
 
+@pytest.mark.parametrize("before", [57, 58, 59])
+def test_a_heading_stays_with_its_row_and_what_was_published_of_it(before):
+    rows = tuple(Row(cells=(f"row {k}", "0.5")) for k in range(before))
+    rows += (Row(cells=("a group",), kind=RowKind.HEADING), Row(cells=("its row", "0.7")))
+    rows += (Row(cells=("elsewhere", "0.8"), kind=RowKind.PUBLISHED), Row(cells=("another row", "0.9")))
+    table = Table(name="t", title="T", header=("Model", "C"), rows=rows)
+    with pypdfium2.PdfDocument(
+        write_pdf(Document(title="R", subtitle="", sections=(Section(title="S", parts=(table,)),)))
+    ) as pdf:
+        pages = [page.get_textpage().get_text_range() for page in pdf]
+    (one,) = [page for page in pages if "its row" in page]
+    assert "a group" in one
+    assert "elsewhere" in one
+
+
 def test_long_names_of_models_do_not_run_into_the_next_panel():
     outcome = Outcome(np.arange(1.0, 41), np.ones(40, dtype=bool))
     high = np.arange(40) % 2 == 0

@@ -160,11 +160,11 @@ def _table(pdf: "FPDF", table: Table, links: Mapping[str, int]) -> None:
     _table_row(pdf, head, widths, size, "B", _SHADE)
     for place, row in enumerate(table.rows, start=1):
         # A heading stays with the row it heads, a row with what was published of it, and the last row with the notes.
-        following = table.rows[place : place + 1]
-        one = row.kind == RowKind.HEADING or any(each.kind == RowKind.PUBLISHED for each in following)
-        together = (row, *following) if one else (row,)
+        end = place + 1 if row.kind == RowKind.HEADING else place
+        end += any(each.kind == RowKind.PUBLISHED for each in table.rows[end : end + 1])
+        together = table.rows[place - 1 : end]
         needed = sum(_row_height(pdf, each, widths, size) for each in together)
-        if place - 1 + len(together) == len(table.rows):
+        if end >= len(table.rows):
             needed += min(_notes_height(pdf, table), _MOST_NOTES_MM)
         if needed > pdf.h - pdf.b_margin - pdf.get_y():
             pdf.add_page(same=True)

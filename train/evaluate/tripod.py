@@ -14,6 +14,7 @@ NOT_HERE = "not answered here: "
 
 _NOT_BUILT_HERE = NOT_HERE + "a table of scores does not tell how the models were built"
 _NO_VARIABLE = NOT_HERE + "no clinical variable or group is known"
+_NO_SUBGROUP = NOT_HERE + "subgroups need a score with a cut-off, and a clinical variable or group"
 
 _CARD, _FLOW, _COHORTS = "model_card", "flow", "cohorts"
 _LIMITS, _METHODS, _NOTES = "Intended use and limits", "Methods", "Flow, cohorts and follow-up"
@@ -144,7 +145,7 @@ _ITEMS: tuple[_Item, ...] = (
         topic="Heterogeneity between clusters",
         answer="leave one centre out",
         places=("internal_external_validation",),
-        otherwise=NOT_HERE + "two centres or more are not known",
+        otherwise=NOT_HERE + "it needs complete cases of two centres or more",
     ),
     _Item(
         number="12e",
@@ -176,7 +177,7 @@ _ITEMS: tuple[_Item, ...] = (
         topic="Fairness",
         answer="subgroups with interaction P, by age and sex where known",
         places=("subgroups_*",),
-        otherwise=_NO_VARIABLE,
+        otherwise=_NO_SUBGROUP,
     ),
     _Item(
         number="15",
@@ -237,7 +238,7 @@ _ITEMS: tuple[_Item, ...] = (
         topic="Heterogeneity of performance",
         answer="subgroups; centres",
         places=("subgroups_*",),
-        otherwise=_NO_VARIABLE,
+        otherwise=_NO_SUBGROUP,
     ),
     _Item(
         number="24",
