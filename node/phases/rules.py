@@ -31,7 +31,10 @@ def _check_pattern(pattern: str) -> str:
 
 
 def _check_states(row: dict[str, float]) -> dict[str, float]:
-    """Refuses a row that names no probability for some state."""
+    """Refuses a row that names no probability for some state, or one for a state that there is not."""
+    unknown = sorted(set(row) - {*STATES, "other"})
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no such state; known are {', '.join(STATES)} and other")
     missing = [state for state in STATES if state not in row]
     if missing and "other" not in row:
         raise ValueError(f"must name {', '.join(missing)}, or other")

@@ -107,7 +107,8 @@ def test_venous_may_be_late_but_is_never_native():
     [
         "CT LIVER PRE-LIVER TRANSPLANT", "CT ABD PRE LIVER TX", "PRE DIALYSIS", "CT ABD W/O ORAL W IV", "WW400 WL40",
         "TC addome senza mdc orale", "CT contrast no oral", "contrast no 2", "contrast pre TACE",
-        "KM ohne Probleme",
+        "KM ohne Probleme", "Oral contrast: none", "LIVER ORAL CONTRAST NO", "PO contrast free",
+        "IV CONTRAST FREE BREATHING", "contrast, free-breathing 3mm",
     ],
 )  # fmt: skip
 def test_indications_oral_contrast_and_windows_make_no_study_native(text):
@@ -166,6 +167,7 @@ def test_older_rules_say_what_they_lack_and_where_to_copy_it_from(tmp_path):
         ("patterns = ['w/o", "patterns = ['(', 'w/o", r"text.says.0.patterns.*no regular expression"),
         (", OTHER = 0.5 }", " }", r"portal_vein_unseen: .*must name OTHER"),
         ("PRE_CONTRAST = 0.01, other = 1.0 }", "PRE_CONTRAST = 0.01 }", r"attribute.POST_CONTRAST: .*must name ARTERIAL"),
+        ("PRE_CONTRAST = 0.01, other = 1.0 }", "NATIVE = 0.01, other = 1.0 }", r"attribute.POST_CONTRAST: .*NATIVE: no such state"),
         ("[[31.4, 18.4], [18.4, 26.5]]", "[[0.0, 0.0], [0.0, 0.0]]", r"positive definite"),
     ],
 )  # fmt: skip
