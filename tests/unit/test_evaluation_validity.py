@@ -282,6 +282,7 @@ def test_tripod_answers_nothing_that_a_table_of_scores_alone_cannot_tell():
         assert rows[number].cells[2].startswith(NOT_HERE), number
         assert rows[number].target == ""
     assert "need a score" in rows["14"].cells[2], "variables may be known where there is no score"
+    assert "needs a score" in rows["12f"].cells[2], "there may be a cohort beside discovery, and no score"
     assert {row.cells[0]: row for row in tripod_table({"subgroups_mmf_os"}).rows}[
         "14"
     ].target == "subgroups_mmf_os"

@@ -158,7 +158,7 @@ _ITEMS: tuple[_Item, ...] = (
         topic="Model updating",
         answer="recalibration as a step of its own, cross-validated, marked; the model itself is not updated",
         places=("recalibration_os", "recalibration_pfs", "recalibration_ttp"),
-        otherwise="none was made: there is no cohort beside discovery",
+        otherwise="none was made: it needs a score that can be fitted on one cohort, and another cohort",
     ),
     _Item(
         number="12g",
