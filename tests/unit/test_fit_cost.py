@@ -7,13 +7,15 @@ import torch
 
 import train.estimate
 from engines.errors import InvalidInput
+from engines.networks.registry import build_network
 from engines.networks.settings import NetworkName, NetworkSettings
 from tests.fit_cohort import FIT_PLAN, make_fit_cohort
 from train.commands.fit import describe_costs, refuse_unasked_cpu
 from train.data import Split
-from train.estimate import TIMED_STEPS, CaseCounts, count_passes, estimate_run
+from train.estimate import RECONSTRUCTING, TIMED_STEPS, CaseCounts, count_passes, estimate_run
 from train.fit_plan import draw_cohort_folds, estimate_cost, plan_units
 from train.recipes import Recipe, Schedule
+from train.step import reconstructs
 
 SMALL = NetworkSettings(side=32, width=0.0625, depth=0.05)
 
@@ -53,6 +55,12 @@ def test_the_median_of_three_steps_is_the_time_of_a_case(observed):
 def test_scans_without_outcome_cost_the_networks_that_reconstruct_them(name, pooled, passes):
     counts = CaseCounts(training=30, validation=9, unlabelled=600)
     assert count_passes(name, Schedule(pooled_batches=pooled), counts) == pytest.approx(passes)
+
+
+@pytest.mark.parametrize("name", NetworkName)
+def test_the_networks_that_are_counted_so_are_those_that_reconstruct(name):
+    with torch.device("meta"):
+        assert reconstructs(build_network(name, SMALL)) == (name in RECONSTRUCTING)
 
 
 def test_a_fit_on_a_cpu_is_measured_on_the_one_thread_it_trains_with(observed):
