@@ -276,12 +276,12 @@ def load_rules(path: Path | None = None) -> PhaseRules:
         path: another file, as given by ``--rules``.
 
     Raises:
-        InvalidInput: not TOML, or faults in it; all are listed at once.
+        InvalidInput: not TOML in UTF-8, or faults in it; all are listed at once.
     """
     found = find_conf("phases.toml", path)
     try:
-        return PhaseRules.model_validate(tomllib.loads(found.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as fault:
+        return PhaseRules.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise InvalidInput(f"{found} is not TOML: {fault}") from fault
     except ValidationError as fault:
         lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()]

@@ -146,6 +146,17 @@ def test_rules_with_faults_are_refused_with_every_fault_named(tmp_path):
         load_rules(path)
 
 
+def test_rules_may_begin_with_a_byte_order_mark_but_are_in_utf_8(tmp_path):
+    from engines.configuration import find_conf
+
+    path, content = tmp_path / "phases.toml", find_conf("phases.toml").read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    assert load_rules(path) == RULES
+    path.write_bytes(content + "# Spät".encode("latin-1"))
+    with pytest.raises(InvalidInput, match=r"is not TOML: 'utf-8' codec"):
+        load_rules(path)
+
+
 def test_older_rules_say_what_they_lack_and_where_to_copy_it_from(tmp_path):
     from engines.configuration import find_conf
 
