@@ -1,5 +1,6 @@
 """Makes clean acquisitions of a study's instances: one pass of the scanner as one reconstruction each."""
 
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
@@ -122,12 +123,18 @@ def _fault(group: Sequence[Instance]) -> str:
 
 
 def _tell_shared_numbers(order: tuple[Instance, ...]) -> str:
-    """Why a stack is several, "" when it is one: every second (third) slice already bears every image number there is."""
-    numbers = [(instance.instance_number, instance.frame_number) for instance in order]
-    alike = len(numbers) // len(set(numbers))
-    if alike < 2 or len(set(numbers)) < FEWEST_BESIDE or len(numbers) % alike:
+    """Why a stack is several, "" when it is one: its image numbers are there several times, one slice beside the other.
+
+    Ranges that continue each other (chest, then liver) may bear the same numbers: they count once through each.
+    """
+    numbers = [(instance.instance_number or 0, instance.frame_number) for instance in order]
+    alike = round(len(numbers) / len(set(numbers)))
+    if alike < 2 or len(set(numbers)) < FEWEST_BESIDE:
         return ""
-    if any(len(set(numbers[turn::alike])) < len(numbers) // alike for turn in range(alike)):
+    up, down = (sum(sign(*pair) for pair in pairwise(numbers)) for sign in (operator.lt, operator.gt))
+    if max(up, down) >= len(numbers) - alike:
+        return ""
+    if any(len(set(numbers[turn::alike])) < len(numbers[turn::alike]) for turn in range(alike)):
         return ""
     return f"{alike} images of each number between each other: several passes that no attribute separates"
 

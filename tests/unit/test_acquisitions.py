@@ -227,8 +227,14 @@ def test_passes_half_a_step_apart_with_equal_image_numbers_are_refused():
         made.refused
         == "2 images of each number between each other: several passes that no attribute separates"
     )
-    (chest_and_liver,) = split_acquisitions(images(30) + images(30, start=150.0))
-    assert chest_and_liver.refused == ""
+    (lacking,) = split_acquisitions(images(30) + images(29, start=2.5))
+    assert lacking.refused == made.refused
+
+
+@pytest.mark.parametrize("chest", [20, 30, 33])
+def test_ranges_that_continue_each_other_may_bear_the_same_image_numbers(chest):
+    (made,) = split_acquisitions(images(33) + images(chest, start=165.0))
+    assert (len(made.instances), made.refused) == (33 + chest, "")
 
 
 def test_passes_half_a_step_apart_are_parted_behind_their_kernels():
