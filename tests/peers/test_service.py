@@ -172,7 +172,7 @@ def test_a_killed_worker_comes_back_and_its_job_is_done_once(open_service, archi
 
 
 def test_a_process_that_dies_while_the_database_cannot_be_written_does_not_end_the_node(
-    open_service, tmp_path, wait, monkeypatch
+    open_service, archive, tmp_path, wait, monkeypatch
 ):
     service = open_service()
 
@@ -186,6 +186,7 @@ def test_a_process_that_dies_while_the_database_cannot_be_written_does_not_end_t
         wait(lambda: {child.pid for child in children_of_this_process()} - before, 60, "another process")
     send_objects(save_study(tmp_path, 1), service.peer, SENDER)
     wait_for_done(service, wait, 1)
+    assert archive.count() == 1
 
 
 def test_two_nodes_do_not_share_a_data_folder(open_service):
@@ -203,8 +204,9 @@ def test_an_archive_that_comes_late_gets_its_result(tmp_path, wait):
         send_objects(save_study(tmp_path, 1), service.peer, SENDER)
         with SqliteJobs(service.plan.database) as jobs:
             wait(lambda: any(job.error for job in jobs.find([JobState.SENDING])), 40, "a first failure")
-        with EmbeddedArchive(tmp_path / "archive", port=port):
+        with EmbeddedArchive(tmp_path / "archive", port=port) as late:
             wait_for_done(service, wait, 1)
+            assert late.count() == 1
     finally:
         service.close()
 
