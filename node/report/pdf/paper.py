@@ -1,6 +1,6 @@
 """The paper that all pages are drawn on: fonts, colours, head, warnings and foot, and text that always fits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,7 +69,8 @@ class Paper:
         pdf.alias_nb_pages("{pages}")
         pdf.add_font(_SANS, "", _FONTS / "DejaVuSansCondensed.ttf")
         pdf.add_font(_SANS, "B", _FONTS / "DejaVuSansCondensed-Bold.ttf")
-        pdf.get_fallback_font = _read_largest_font_late(pdf)
+        pdf.add_font(_CJK, "", _FONTS / "DroidSansFallback.ttf")
+        pdf.set_fallback_fonts([_CJK], exact_match=False)
         pdf.set_text_shaping(True)
         pdf.c_margin = 0.0
         self.pdf = pdf
@@ -274,19 +275,3 @@ def bytes_of(colour: Colour) -> tuple[int, int, int]:
     """Returns a colour of 0 to 1 as 0 to 255."""
     red, green, blue = (round(255 * part) for part in colour)
     return red, green, blue
-
-
-def _read_largest_font_late(pdf: FPDF) -> Callable[[str, str], str | None]:
-    """What FPDF asks for the font of a sign that the Latin fonts lack; the first one makes it read the East Asian font.
-
-    Reading that font costs a quarter second, a third of a short report.
-    """
-    look_up: Callable[[str, str], str | None] = pdf.get_fallback_font
-
-    def find_font(sign: str, style: str = "") -> str | None:
-        if _CJK not in pdf.fonts:
-            pdf.add_font(_CJK, "", _FONTS / "DroidSansFallback.ttf")
-            pdf.set_fallback_fonts([_CJK], exact_match=False)
-        return look_up(sign, style)
-
-    return find_font
